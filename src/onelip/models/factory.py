@@ -1,0 +1,94 @@
+"""One place that decides which layers a model is made of: constrained, ordinary, or already folded."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from typing import Any
+
+from torch import nn
+
+from .. import layers
+
+
+@dataclasses.dataclass(frozen=True)
+class Factory:
+    r"""Makes the layers of a model for one constraint.
+
+    With `scale` other than "none" every convolution is multiplied by a factor that keeps the root mean square
+    of its output near that of its input: $\gamma = \sqrt{C_{out} / C_{in}}$, transposed
+    $\gamma = \sqrt{C_{in} / C_{out}}$. It multiplies the bound and leaves certificates, which are
+    margin / bound, unchanged; it sets the temperature the loss sees.
+
+    Attributes:
+        constraint: "orthogonal", "spectral", "orthogonium" or None (ordinary layers: the unconstrained twin).
+        scale: "fixed", "learnable" or "none".
+        folded: make plain layers at the paths where `fold` leaves them, ready to receive saved weights.
+    """
+
+    constraint: str | None
+    scale: str = "fixed"
+    folded: bool = False
+
+    def conv(self, cin: int, cout: int, kernel: int = 3, **options: Any) -> nn.Module:
+        """Make a zero-padded convolution (options: stride, dilation, bias), "same" up to the stride."""
+        dilation = options.get("dilation", 1)
+        stride = options.get("stride", 1)
+        options = {"bias": False} | options
+        options["padding"] = 0 if kernel == stride else dilation * (kernel - 1) // 2
+        return self._convolution("Conv2d", cin, cout, kernel, math.sqrt(cout / cin), options)
+
+    def up(self, cin: int, cout: int) -> nn.Module:
+        """Make a transposed convolution, kernel 2, stride 2: twice the height and width."""
+        options = {"stride": 2, "bias": False}
+        return self._convolution("ConvTranspose2d", cin, cout, 2, math.sqrt(cin / cout), options)
+
+    def _convolution(
+        self, kind: str, cin: int, cout: int, kernel: int, gain: float, options: dict[str, Any]
+    ) -> nn.Module:
+        plain: type[nn.Module] = getattr(nn, kind)
+        if self.folded or self.constraint is None:
+            return plain(cin, cout, kernel, **options)
+        if self.constraint == "orthogonium":
+            from .interop import orthogonium_conv
+
+            return orthogonium_conv(kind, cin, cout, kernel, **options, **self._scaling(gain))
+        prefix = {"orthogonal": "Orthogonal", "spectral": "Spectral"}[self.constraint]
+        made: nn.Module = getattr(layers, prefix + kind)(cin, cout, kernel, **options, **self._scaling(gain))
+        return made
+
+    def linear(self, cin: int, cout: int) -> nn.Module:
+        """Make a dense layer with bias."""
+        if self.folded or self.constraint is None:
+            return nn.Linear(cin, cout)
+        gain = 1.0 if self.scale == "none" else math.sqrt(cout / cin)
+        kind = layers.SpectralLinear if self.constraint == "spectral" else layers.OrthogonalLinear
+        return kind(cin, cout, scale=gain)
+
+    def _scaling(self, gain: float) -> dict[str, Any]:
+        return {
+            "scale": 1.0 if self.scale == "none" else gain,
+            "learnable_scale": self.scale == "learnable",
+        }
+
+    def act(self) -> nn.Module:
+        """Make the activation: MaxMin, or ReLU in the twin."""
+        return nn.ReLU() if self.constraint is None else layers.MaxMin()
+
+    def norm(self, channels: int) -> nn.Module:
+        """Make the normalisation: centring, or batch normalisation in the twin."""
+        if self.constraint is None:
+            return nn.BatchNorm2d(channels)
+        return layers.ChannelBias(channels) if self.folded else layers.BatchCentering(channels)
+
+    def share(self, branches: int) -> float:
+        """Return the factor that keeps a concatenation of so many branches 1-Lipschitz; 1 in the twin."""
+        return 1.0 if self.constraint is None else 1.0 / math.sqrt(branches)
+
+    def block(self, cin: int, cout: int, kernel: int = 3, **options: Any) -> list[nn.Module]:
+        """Make convolution, activation, normalisation."""
+        return [self.conv(cin, cout, kernel, **options), self.act(), self.norm(cout)]
+
+    def up_block(self, cin: int, cout: int) -> list[nn.Module]:
+        """Make transposed convolution, activation, normalisation."""
+        return [self.up(cin, cout), self.act(), self.norm(cout)]

@@ -1,0 +1,93 @@
+"""Losses on `(N, C, ...)` logits and `(N, ...)` integer targets with an ignored label."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from . import guards
+
+
+def check_target(logits: Tensor, target: Tensor, ignore_index: int) -> Tensor:
+    """Return the mask of counted targets, after checking shapes and labels."""
+    expected = (logits.shape[0], *logits.shape[2:])
+    if logits.dim() < 2 or tuple(target.shape) != expected:
+        guards.refuse(
+            "target does not fit the logits",
+            f"logits {tuple(logits.shape)}, target {tuple(target.shape)}",
+            f"logits (N, C, ...) and target {expected}",
+        )
+    if target.dtype != torch.int64:
+        guards.refuse(
+            "target has the wrong type", target.dtype, "torch.int64 labels", fix="call target.long()"
+        )
+    valid = target != ignore_index
+    wrong = valid & ((target < 0) | (target >= logits.shape[1]))
+    if bool(wrong.any()):
+        guards.refuse(
+            "label out of range",
+            int(target[wrong][0]),
+            f"0 .. {logits.shape[1] - 1}, or ignore_index={ignore_index}",
+            fix="map void labels to ignore_index, or create the model with more classes",
+        )
+    return valid
+
+
+class TauCrossEntropy(nn.Module):
+    """Cross-entropy with temperature: `CE(tau * f, y) / tau`, weighted mean over the counted pixels.
+
+    `tau` sets how much margin is asked for: a large one stops pushing pixels that are already right. A batch
+    without any counted pixel gives 0 with a zero gradient.
+
+    Args:
+        tau: temperature, positive.
+        weight: one weight per class, or None.
+        ignore_index: label that is not counted.
+
+    Raises:
+        InputError: tau or weights are not usable; shapes or labels do not fit.
+
+    Example:
+        >>> loss = TauCrossEntropy(2.0)
+        >>> round(float(loss(torch.zeros(1, 2, 1, 1), torch.zeros(1, 1, 1, dtype=torch.long))), 4)
+        0.3466
+
+    Source: Bethune et al., "Pay attention to your loss", NeurIPS 2022.
+    """
+
+    weight: Tensor | None
+
+    def __init__(
+        self, tau: float = 1.0, weight: Sequence[float] | Tensor | None = None, *, ignore_index: int = 255
+    ) -> None:
+        super().__init__()
+        if not 0.0 < tau < float("inf"):
+            guards.refuse("tau is not usable", tau, "a finite number > 0")
+        self.tau, self.ignore_index = float(tau), ignore_index
+        self.register_buffer("weight", check_weight(weight))
+
+    def forward(self, logits: Tensor, target: Tensor) -> Tensor:
+        """Return the scalar loss."""
+        valid = check_target(logits, target, self.ignore_index)
+        logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
+        weight = None if self.weight is None else self.weight.to(logits.dtype)
+        total = F.cross_entropy(
+            self.tau * logits, target, weight, ignore_index=self.ignore_index, reduction="sum"
+        )
+        counted = valid.sum().to(logits.dtype) if weight is None else weight[target[valid]].sum()
+        return total / counted.clamp_min(torch.finfo(logits.dtype).tiny) / self.tau
+
+
+def check_weight(weight: Sequence[float] | Tensor | None) -> Tensor | None:
+    """Return class weights as a float32 vector, checked."""
+    if weight is None:
+        return None
+    values = torch.as_tensor(weight, dtype=torch.float32)
+    if values.dim() != 1 or not torch.isfinite(values).all() or (values < 0).any() or values.sum() == 0:
+        guards.refuse(
+            "class weights are not usable", weight, "finite values >= 0, not all zero, one per class"
+        )
+    return values

@@ -1,0 +1,24 @@
+"""Labelled images: readers of public sets and of your own folders, drawn scenes, augmentation, inspection.
+
+>>> from onelip import data
+>>> data.open("scenes", "val", size=(64, 96), images=2).classes[:3]
+('sky', 'building', 'road')
+"""
+
+from .benchmarks import cityscapes as cityscapes
+from .benchmarks import oxford_pet as oxford_pet
+from .benchmarks import voc as voc
+from .catalog import names as names
+from .catalog import open as open  # noqa: A004 - read as data.open
+from .catalog import roots as roots
+from .dataset import VOID as VOID
+from .dataset import FileDataset as FileDataset
+from .dataset import LabelTable as LabelTable
+from .dataset import Sample as Sample
+from .dataset import SegmentationDataset as SegmentationDataset
+from .dataset import to_tensors as to_tensors
+from .readers import camvid as camvid
+from .readers import folder as folder
+from .readers import kvasir as kvasir
+from .scenes import SceneDataset as SceneDataset
+from .scenes import scenes as scenes

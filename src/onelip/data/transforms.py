@@ -1,0 +1,132 @@
+"""Joint augmentation of image and labels, on torchvision's transforms v2; what is padded is void, never class 0."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torchvision import tv_tensors
+from torchvision.transforms import InterpolationMode
+from torchvision.transforms.v2 import functional as F
+
+from ..core.errors import InputError, explain
+from .dataset import VOID, Pixels
+
+_GREY = 128  # the colour of padding; its labels are void, so only the neighbours' receptive fields see it
+
+
+@dataclass(frozen=True)
+class Augment:
+    """Random scale, crop, flip, rotation and colour; the same for an image and its labels.
+
+    The crop is cut before it is resized, so that the cost is that of the crop and not of the image.
+
+    Attributes:
+        crop: (h, w) of the result, or None to keep the size.
+        scale: Smallest and largest zoom; (1, 1) for none. Used with `crop` only.
+        flip: Probability of a horizontal flip.
+        vflip: Probability of a vertical flip.
+        rotate: Largest angle in degrees, to both sides.
+        jitter: Largest relative change of brightness, contrast and saturation.
+
+    Guarantee:
+        A pixel of the result has either the label of the place in the image that it shows, or 255. The result is a
+        function of the input and the generator alone.
+
+    Raises:
+        InputError: a value is out of range.
+
+    Example:
+        >>> augment = Augment(crop=(8, 8), scale=(0.5, 0.5))
+        >>> image, labels = torch.zeros(3, 8, 8, dtype=torch.uint8), torch.zeros(8, 8, dtype=torch.uint8)
+        >>> _, target = augment(image, labels, torch.Generator().manual_seed(0))
+        >>> target.unique()  # at half the scale, three quarters are padding
+        tensor([  0, 255])
+    """
+
+    crop: tuple[int, int] | None = None
+    scale: tuple[float, float] = (1.0, 1.0)
+    flip: float = 0.5
+    vflip: float = 0.0
+    rotate: float = 0.0
+    jitter: float = 0.0
+
+    def __post_init__(self) -> None:
+        low, high = self.scale
+        legal = 0 < low <= high and all(0 <= v <= 1 for v in (self.flip, self.vflip)) and 0 <= self.jitter < 1
+        if not legal or not 0 <= self.rotate <= 180 or (self.crop is not None and min(self.crop) < 1):
+            raise InputError(
+                explain(
+                    "this augmentation is not possible",
+                    received=self,
+                    expected="0 < scale[0] <= scale[1], flip and vflip in [0, 1], jitter in [0, 1), rotate in [0, 180]",
+                )
+            )
+
+    def __call__(self, image: Tensor, labels: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Augment one image.
+
+        Args:
+            image: uint8 (3, H, W).
+            labels: uint8 (H, W), void 255.
+            generator: Source of every random number.
+
+        Returns:
+            float32 (3, h, w) in [0, 1] and int64 (h, w).
+        """
+        draw = torch.rand(
+            9, generator=generator
+        ).tolist()  # always nine: no option shifts another one's numbers
+        mask = tv_tensors.Mask(labels)
+        if self.rotate:
+            angle = self.rotate * (2 * draw[0] - 1)
+            image = F.rotate(image, angle, interpolation=InterpolationMode.BILINEAR, fill=[_GREY] * 3)
+            mask = F.rotate(mask, angle, fill=VOID)
+        if self.crop is not None:
+            image, mask = _zoomed_crop(image, mask, self.crop, self._zoom(draw[1]), (draw[2], draw[3]))
+        if draw[4] < self.flip:
+            image, mask = F.horizontal_flip(image), F.horizontal_flip(mask)
+        if draw[5] < self.vflip:
+            image, mask = F.vertical_flip(image), F.vertical_flip(mask)
+        pixels = image.float().div_(255.0)
+        if self.jitter:
+            strength = [1 + self.jitter * (2 * d - 1) for d in draw[6:]]
+            pixels = F.adjust_brightness(pixels, strength[0])
+            pixels = F.adjust_contrast(pixels, strength[1])
+            pixels = F.adjust_saturation(pixels, strength[2])
+        return pixels.contiguous(), mask.as_subclass(Tensor).long()
+
+    def _zoom(self, draw: float) -> float:
+        # Uniform in the logarithm: twice as large and half as large are equally likely.
+        low, high = self.scale
+        return float(low * (high / low) ** draw)
+
+
+def _zoomed_crop(
+    image: Tensor, mask: tv_tensors.Mask, crop: tuple[int, int], zoom: float, place: tuple[float, float]
+) -> tuple[Tensor, tv_tensors.Mask]:
+    """Cut the window that fills the crop at this zoom; where it leaves the image, pad with grey and void."""
+    height, width = int(image.shape[-2]), int(image.shape[-1])
+    h, w = (max(1, round(side / zoom)) for side in crop)
+    top, left = (_offset(total, part, u) for total, part, u in ((height, h, place[0]), (width, w, place[1])))
+    y0, x0, y1, x1 = max(top, 0), max(left, 0), min(top + h, height), min(left + w, width)
+    padding = [x0 - left, y0 - top, left + w - x1, top + h - y1]
+    image, mask = image[..., y0:y1, x0:x1], tv_tensors.Mask(mask[..., y0:y1, x0:x1])
+    if any(padding):
+        image, mask = F.pad(image, padding, fill=[_GREY] * 3), F.pad(mask, padding, fill=VOID)
+    if (h, w) != crop:
+        image = F.resize(image, list(crop), interpolation=InterpolationMode.BILINEAR, antialias=True)
+        mask = F.resize(mask, list(crop))
+    return image, mask
+
+
+def _offset(total: int, part: int, draw: float) -> int:
+    """Choose where a window of `part` begins: inside the image, or around it when it is the larger one."""
+    spare = total - part
+    return min(int(draw * (abs(spare) + 1)), abs(spare)) * (1 if spare >= 0 else -1)
+
+
+def to_bytes(image: Pixels, labels: Pixels) -> tuple[Tensor, Tensor]:
+    """Turn the arrays of `SegmentationDataset.read` into the tensors that `Augment` takes."""
+    return torch.from_numpy(image.transpose(2, 0, 1).copy()), torch.from_numpy(labels.copy())

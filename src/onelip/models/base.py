@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..core.errors import InputError, explain
 from ..layers import InputNormalization
 
 if TYPE_CHECKING:
@@ -19,8 +20,8 @@ class LipModel(nn.Module):
     r"""A network on raw images whose Lipschitz constant the bound engine proves.
 
     $f = \mathrm{crop} \circ g \circ \mathrm{pad} \circ N$ with $N(x) = (x - \mu) / \sigma$: the input
-    normalisation is the first layer, and zero padding to a multiple of `multiple_of` (right and bottom) and the
-    crop back are inside, so that any size works. Padding and cropping are 1-Lipschitz, $N$ is
+    normalisation is the first layer, and zero padding to a multiple of `multiple_of` (right and bottom) and the crop
+    back are inside, so that any size works. Padding and cropping are 1-Lipschitz, $N$ is
     $1/\min\sigma$-Lipschitz, and the bound says so.
 
     A subclass implements `build`, which creates the layers from a `Factory`, and `network`, the map between
@@ -66,11 +67,31 @@ class LipModel(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Return the logits of raw images in [0, 1]."""
-        height, width = images.shape[-2], images.shape[-1]
-        # Arithmetic instead of a test: the graph stays the same for every size, and traceable.
-        x = F.pad(self.normalize(images), (0, -width % self.multiple_of, 0, -height % self.multiple_of))
+        if isinstance(images, Tensor):  # not while the graph is traced
+            self._check(images)
+        x = self.normalize(images)
+        if self.multiple_of > 1:
+            # Arithmetic instead of a test on the size: one graph for every size, and traceable.
+            height, width = images.shape[-2], images.shape[-1]
+            x = F.pad(x, (0, -width % self.multiple_of, 0, -height % self.multiple_of))
         logits = self.network(x)
-        return logits[..., :height, :width] if self.dense else logits
+        return logits[..., : images.shape[-2], : images.shape[-1]] if self.dense else logits
+
+    def _check(self, images: Tensor) -> None:
+        if images.dim() != 4 or images.shape[1] != self.in_channels or not images.is_floating_point():
+            raise InputError(
+                explain(
+                    f"{self.name} cannot take this input",
+                    received=f"{tuple(images.shape)}, {images.dtype}",
+                    expected=f"float images (B, {self.in_channels}, H, W) in [0, 1]",
+                )
+            )
+
+    @property
+    def default_size(self) -> tuple[int, int]:
+        """The input size (h, w) at which a saved model's bound is recorded unless another is asked for."""
+        side = max(64, 4 * self.multiple_of)
+        return side, side
 
     def save(self, path: str | Path, *, size: tuple[int, int] | None = None) -> None:
         """Write the folded model as a folder; see `onelip.models.storage.save`."""

@@ -12,6 +12,7 @@ from ..core.errors import ConfigError, explain
 
 CONSTRAINTS = ("orthogonal", "spectral", None, "orthogonium")
 SCALES = ("fixed", "learnable", "none")
+MODES = ("project", "retract")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,6 +34,7 @@ class ModelConfig:
     mean: Any = 0.5
     std: Any = 0.5
     scale: str = "fixed"
+    mode: str = "project"
     options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -40,6 +42,7 @@ class ModelConfig:
         positive_int("in_channels", self.in_channels)
         _one_of("constraint", self.constraint, CONSTRAINTS)
         _one_of("scale", self.scale, SCALES)
+        _one_of("mode", self.mode, MODES)
         object.__setattr__(self, "mean", _per_channel("mean", self.mean, self.in_channels))
         object.__setattr__(self, "std", _per_channel("std", self.std, self.in_channels, positive=True))
 

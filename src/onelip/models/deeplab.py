@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from .base import LipModel
-from .create import architecture
 from .factory import Factory
+from .zoo import architecture
 
 RATES = (6, 12, 18)
 
@@ -27,7 +27,7 @@ def encoder(make: Factory, cin: int, widths: Sequence[int], repeats: int) -> nn.
 
 
 class Pyramid(nn.Module):
-    """Atrous spatial pyramid: a 1x1 and dilated 3x3 branches, concatenated with equal shares, then projected."""
+    """Atrous spatial pyramid: a 1x1 and dilated 3x3 branches, joined in equal shares, then projected."""
 
     def __init__(self, make: Factory, width: int, rates: Sequence[int]) -> None:
         super().__init__()
@@ -48,9 +48,9 @@ class DeepLabV3(LipModel):
     r"""Encoder with stride-2 stages, atrous pyramid, transposed decoder, 1x1 classifier with bias.
 
     Each stage is a 3x3 stride-2 block then `repeats - 1` 3x3 blocks; a block is convolution, MaxMin, centring
-    (in the unconstrained twin: convolution, ReLU, batch normalisation). The pyramid has four branches (1x1, and
-    3x3 with dilations 6, 12, 18). The decoder is a 3x3 convolution and MaxMin, then for each stage a transposed
-    block (kernel 2, stride 2) that halves the channels.
+    (in the unconstrained twin: convolution, ReLU, batch normalisation). The pyramid has four branches (1x1,
+    and 3x3 with dilations 6, 12, 18). The decoder is a 3x3 convolution and MaxMin, then for each stage a
+    transposed block (kernel 2, stride 2) that halves the channels.
 
     With root-mean-square scaling and orthogonal layers the constant is
     $L = 2^{s} \sqrt{K / 12} / \min\sigma$ for $s$ stages, $K$ classes and 3 input channels.

@@ -9,6 +9,7 @@ from typing import Any
 from torch import nn
 
 from .. import layers
+from ..layers import rms_gain
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,11 +24,13 @@ class Factory:
     Attributes:
         constraint: "orthogonal", "spectral", "orthogonium" or None (ordinary layers: the unconstrained twin).
         scale: "fixed", "learnable" or "none".
+        mode: how constrained layers keep their constraint while training: "project" or "retract".
         folded: make plain layers at the paths where `fold` leaves them, ready to receive saved weights.
     """
 
     constraint: str | None
     scale: str = "fixed"
+    mode: str = "project"
     folded: bool = False
 
     def conv(self, cin: int, cout: int, kernel: int = 3, **options: Any) -> nn.Module:
@@ -36,19 +39,21 @@ class Factory:
         stride = options.get("stride", 1)
         options = {"bias": False} | options
         options["padding"] = 0 if kernel == stride else dilation * (kernel - 1) // 2
-        return self._convolution("Conv2d", cin, cout, kernel, math.sqrt(cout / cin), options)
+        return self._convolution("Conv2d", cin, cout, kernel, rms_gain(cin, cout), options)
 
     def up(self, cin: int, cout: int) -> nn.Module:
         """Make a transposed convolution, kernel 2, stride 2: twice the height and width."""
         options = {"stride": 2, "bias": False}
-        return self._convolution("ConvTranspose2d", cin, cout, 2, math.sqrt(cin / cout), options)
+        return self._convolution(
+            "ConvTranspose2d", cin, cout, 2, rms_gain(cin, cout, transposed=True), options
+        )
 
     def _convolution(
         self, kind: str, cin: int, cout: int, kernel: int, gain: float, options: dict[str, Any]
     ) -> nn.Module:
-        plain: type[nn.Module] = getattr(nn, kind)
         if self.folded or self.constraint is None:
-            return plain(cin, cout, kernel, **options)
+            plain: type[nn.Module] = getattr(nn, kind)
+            return plain(cin, cout, kernel, device=self._device(), **options)
         if self.constraint == "orthogonium":
             from .interop import orthogonium_conv
 
@@ -60,15 +65,19 @@ class Factory:
     def linear(self, cin: int, cout: int) -> nn.Module:
         """Make a dense layer with bias."""
         if self.folded or self.constraint is None:
-            return nn.Linear(cin, cout)
-        gain = 1.0 if self.scale == "none" else math.sqrt(cout / cin)
+            return nn.Linear(cin, cout, device=self._device())
         kind = layers.SpectralLinear if self.constraint == "spectral" else layers.OrthogonalLinear
-        return kind(cin, cout, scale=gain)
+        return kind(cin, cout, **self._scaling(rms_gain(cin, cout)))
+
+    def _device(self) -> str | None:
+        # Saved weights are assigned to a skeleton: filling it first would cost time and random numbers.
+        return "meta" if self.folded else None
 
     def _scaling(self, gain: float) -> dict[str, Any]:
         return {
             "scale": 1.0 if self.scale == "none" else gain,
             "learnable_scale": self.scale == "learnable",
+            "mode": self.mode,
         }
 
     def act(self) -> nn.Module:

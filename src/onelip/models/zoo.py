@@ -45,6 +45,7 @@ def create(
     mean: float | Sequence[float] = 0.5,
     std: float | Sequence[float] = 0.5,
     scale: str = "fixed",
+    mode: str = "project",
     **options: Any,
 ) -> LipModel:
     """Build a new model with fresh weights, in training mode.
@@ -59,6 +60,7 @@ def create(
         mean: input mean, one number or one per channel; part of the model.
         std: input standard deviation, likewise; multiplies the bound by 1/min(std).
         scale: "fixed" or "learnable" root-mean-square factors on convolutions, or "none".
+        mode: "project", or "retract" (faster steps; call `onelip.layers.retract_` after each optimiser step).
         **options: the architecture's own options, each named in its class; they go beside or over the size.
 
     Returns:
@@ -77,7 +79,9 @@ def create(
     chosen = cls.defaults | cls.sizes[_known("size", size, cls.sizes)]
     for option in options:
         _known(f"option of {name}", option, chosen)
-    config = ModelConfig(name, classes, size, constraint, in_channels, mean, std, scale, chosen | options)
+    config = ModelConfig(
+        name, classes, size, constraint, in_channels, mean, std, scale, mode, chosen | options
+    )
     return build(config)
 
 
@@ -93,8 +97,13 @@ def build(config: ModelConfig, *, folded: bool = False) -> LipModel:
         raise ConfigError(
             explain(f"options of {config.name}", received=sorted(config.options), expected=expected)
         )
-    model = cls(config, Factory(config.constraint, config.scale, folded))
+    model = cls(config, Factory(config.constraint, config.scale, config.mode, folded))
     return model.eval() if folded else model
+
+
+def registered(name: str) -> type[LipModel] | None:
+    """Return the class registered under a name, or None."""
+    return _ARCHITECTURES.get(name)
 
 
 def _known(what: str, value: Any, known: Iterable[str]) -> Any:

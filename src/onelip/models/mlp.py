@@ -1,0 +1,55 @@
+"""Multilayer perceptron with Lipschitz layers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+from torch import Tensor, nn
+
+from .base import LipModel
+from .factory import Factory
+from .zoo import architecture
+
+
+@architecture("mlp")
+class MLP(LipModel):
+    """Dense layers with activations between them: (B, F), or images (B, C, H, W) of one size, to (B, K).
+
+    Options: `widths` of the hidden layers; `image_size` (h, w), or None for flat inputs, where `in_channels` is
+    the number of features F.
+    """
+
+    dense: ClassVar[bool] = False
+    defaults: ClassVar[dict[str, Any]] = {"image_size": None}
+    sizes: ClassVar[dict[str, dict[str, Any]]] = {
+        "XS": {"widths": (32,)},
+        "S": {"widths": (128, 64)},
+        "M": {"widths": (512, 256, 128)},
+    }
+
+    def build(self, make: Factory, *, widths: Sequence[int], image_size: Sequence[int] | None) -> None:
+        """Create the layers."""
+        height, width = image_size or (1, 1)
+        cin = self.in_channels * height * width
+        layers: list[nn.Module] = []
+        for hidden in widths:
+            layers += [make.linear(cin, hidden), make.act()]
+            cin = hidden
+        self.layers = nn.Sequential(*layers, make.linear(cin, self.classes))
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return the logits; a flat input is an image of F channels and one pixel."""
+        flat = self.config["options"]["image_size"] is None
+        return super().forward(images.flatten(1).unflatten(1, (self.in_channels, 1, 1)) if flat else images)
+
+    @property
+    def default_size(self) -> tuple[int, int]:
+        """The one input size; (1, 1) for flat inputs."""
+        height, width = self.config["options"]["image_size"] or (1, 1)
+        return height, width
+
+    def network(self, x: Tensor) -> Tensor:
+        """Map normalised inputs to logits (B, K)."""
+        logits: Tensor = self.layers(x.flatten(1))
+        return logits

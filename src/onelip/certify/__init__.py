@@ -1,0 +1,18 @@
+"""Certificates: what no perturbation within eps can do to a prediction."""
+
+from __future__ import annotations
+
+from onelip.certify.count import CountCriterion, PixelAccuracy, Stability
+from onelip.certify.criterion import Criterion
+from onelip.certify.curve import CertifiedCurve, ImageCurves
+from onelip.certify.pixel import pixel_radius
+
+__all__ = [
+    "CertifiedCurve",
+    "CountCriterion",
+    "Criterion",
+    "ImageCurves",
+    "PixelAccuracy",
+    "Stability",
+    "pixel_radius",
+]

@@ -3,26 +3,36 @@
 from __future__ import annotations
 
 import copy
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import parametrize
 
-from .conv import _Conv
-from .linear import OrthogonalLinear
+from ..core import errors
 from .norm import BatchCentering, ChannelBias
+from .reparam import Reparametrized, full_precision
 
 ModuleT = TypeVar("ModuleT", bound=nn.Module)
+_PLAIN = (nn.Conv2d, nn.ConvTranspose2d, nn.Conv1d, nn.ConvTranspose1d, nn.Linear)
 
 
 @torch.no_grad()
 def fold(model: ModuleT) -> ModuleT:
     """Return a copy of `model` in eval mode, with plain weights: same outputs, the speed of a plain network.
 
-    Layers with a computed weight become `nn.Conv2d`, `nn.ConvTranspose2d` or `nn.Linear`, centring layers
-    become `ChannelBias`; names of modules stay. `model` itself is not changed. Folding twice changes nothing.
+    Layers with a computed weight (of onelip, orthogonium, deel-torchlip, or by torch.nn.utils.parametrize)
+    become `nn.Conv2d`, `nn.ConvTranspose2d` or `nn.Linear`, centring layers become `ChannelBias`; names of
+    modules stay. Other layers are kept. `model` itself is not changed. Folding twice changes nothing.
 
-    Guarantee: the weights are the effective ones, bit for bit; outputs agree up to the summation order.
+    deel-torchlip keeps in eval mode the weight of the last forward pass in train mode, which an optimiser step
+    makes stale; there the weight of the parameters as they are now is baked in.
+
+    Guarantee: weights of onelip layers are the effective ones bit for bit; each other layer is compared with its
+    replacement on a random input. Outputs agree up to rounding.
+
+    Raises:
+        IntegrityError: the output of a folded layer of another package differs from the layer's own.
 
     Example:
         >>> from onelip.layers import OrthogonalConv2d
@@ -31,60 +41,105 @@ def fold(model: ModuleT) -> ModuleT:
           (0): Conv2d(3, 4, kernel_size=(3, 3), stride=(1, 1), padding=(1, 1), bias=False)
         )
     """
-    plain = _replace(copy.deepcopy(model).eval())
+    plain: Any = _replace(copy.deepcopy(model).eval(), {})
     for module in plain.modules():
         if isinstance(getattr(module, "folded", None), bool):
-            module.folded = True  # type: ignore[assignment]
-    return plain  # type: ignore[return-value]
+            module.folded = True
+    folded: ModuleT = plain
+    return folded
 
 
-def _replace(module: nn.Module) -> nn.Module:
-    plain = _plain(module)
-    if plain is not None:
-        return plain
-    for name, child in module.named_children():
-        replacement = _replace(child)
-        if replacement is not child:
-            setattr(module, name, replacement)
-    return module
+def _replace(module: nn.Module, done: dict[nn.Module, nn.Module]) -> nn.Module:
+    """Replace below `module` in place; a layer used in two places stays one layer."""
+    if module not in done:
+        done[module] = _plain(module)
+        if done[module] is module:
+            for name, child in module._modules.items():
+                if child is not None:
+                    module._modules[name] = _replace(child, done)
+    return done[module]
 
 
-def _plain(module: nn.Module) -> nn.Module | None:
-    if isinstance(module, _Conv):
-        return _conv(module)
-    if isinstance(module, OrthogonalLinear):
-        weight = module.weight
-        return _filled(
-            nn.Linear(weight.shape[1], weight.shape[0], bias=module.bias is not None), module, weight
-        )
+def _plain(module: nn.Module) -> nn.Module:
     if isinstance(module, BatchCentering):
         folded = ChannelBias(module.bias.shape[1]).to(module.bias)
         folded.bias.copy_(module.bias - module.running_mean)
         return folded.eval()
-    return None
+    if isinstance(module, Reparametrized):
+        return _bake(module, module.weight)
+    if isinstance(module, _PLAIN) and _has_computed_weight(module):
+        return _foreign(module)
+    if parametrize.is_parametrized(module):
+        for name in list(module.parametrizations):  # type: ignore[arg-type]
+            parametrize.remove_parametrizations(module, str(name), leave_parametrized=True)
+    return module
 
 
-def _conv(module: _Conv) -> nn.Module:
-    kind = nn.ConvTranspose2d if module.transposed else nn.Conv2d
-    extra = {"output_padding": module.output_padding} if module.transposed else {}
-    plain = kind(
-        module.in_channels,
-        module.out_channels,
-        module.kernel_size,
-        stride=module.stride,
-        padding=module.padding,
-        dilation=module.dilation,
-        groups=module.groups,
-        bias=module.bias is not None,
-        padding_mode=module.padding_mode,
-        **extra,
-    )
-    return _filled(plain, module, module.weight)
+def _has_computed_weight(module: nn.Module) -> bool:
+    return parametrize.is_parametrized(module) or isinstance(getattr(type(module), "weight", None), property)
 
 
-def _filled(plain: nn.Module, source: nn.Module, weight: Tensor) -> nn.Module:
-    plain.to(device=weight.device, dtype=weight.dtype).eval()
-    plain.weight.copy_(weight)  # type: ignore[operator, union-attr]
-    if getattr(source, "bias", None) is not None:
-        plain.bias.copy_(source.bias)  # type: ignore[operator, union-attr]
+def _foreign(module: nn.Module) -> nn.Module:
+    """Fold a layer of another package: evaluate once, bake, compare."""
+    weight = _current_weight(module)
+    plain = _bake(module, weight)
+    probe = _probe(plain)
+    difference = float((module(probe) - plain(probe)).abs().max())
+    if not difference <= 1e-4 * max(1.0, float(probe.abs().max())):
+        raise errors.IntegrityError(
+            errors.explain(
+                f"folding changes the output of {type(module).__name__}",
+                received=f"a largest difference of {difference:.3g}",
+                expected="agreement up to rounding",
+                why="its forward pass does more than a plain layer with its weight",
+                fix="replace the layer, or fold it by hand",
+            )
+        )
     return plain
+
+
+def _current_weight(module: nn.Module) -> Tensor:
+    """Evaluate the weight; deel-torchlip refreshes what eval mode returns only in train mode."""
+    with full_precision(next(module.parameters()).device):
+        if any(type(m).__module__.startswith("deel.torchlip") for m in module.modules()):
+            module.train()
+            _ = module.weight
+            module.eval()
+        weight: Any = module.weight
+        return torch.Tensor.clone(weight)
+
+
+def _bake(source: Any, weight: Tensor) -> nn.Module:
+    """Make the plain layer of the same geometry."""
+    options: dict[str, Any] = {"bias": source.bias is not None}
+    if weight.dim() == 2:
+        plain: nn.Module = nn.Linear(weight.shape[1], weight.shape[0], **options)
+    else:
+        transposed = isinstance(source, (nn.ConvTranspose1d, nn.ConvTranspose2d)) or (
+            isinstance(source, Reparametrized) and bool(getattr(source, "transposed", False))
+        )
+        for name in ("stride", "padding", "dilation", "groups", "padding_mode"):
+            options[name] = getattr(source, name)
+        if transposed:
+            options["output_padding"] = source.output_padding
+        kind: Any = getattr(nn, f"Conv{'Transpose' if transposed else ''}{weight.dim() - 2}d")
+        plain = kind(source.in_channels, source.out_channels, source.kernel_size, **options)
+    plain.to(device=weight.device, dtype=weight.dtype).eval()
+    made: Any = plain
+    made.weight.copy_(weight)
+    if source.bias is not None:
+        made.bias.copy_(source.bias)
+    return plain
+
+
+def _probe(plain: Any) -> Tensor:
+    """Draw an input large enough for the layer, without touching the global random numbers."""
+    if isinstance(plain, nn.Linear):
+        shape: tuple[int, ...] = (2, plain.in_features)
+    else:
+        sides = [
+            2 * s * (d * (k - 1) + 1) for k, s, d in zip(plain.kernel_size, plain.stride, plain.dilation)
+        ]
+        shape = (1, plain.in_channels, *sides)
+    generator = torch.Generator().manual_seed(0)
+    return torch.randn(shape, generator=generator).to(plain.weight)

@@ -59,3 +59,21 @@ class OrthogonalLinear(Reparametrized):
     def extra_repr(self) -> str:
         """Describe the layer as torch does."""
         return f"{self.in_features}, {self.out_features}, scale={float(self.coeff):.4g}"
+
+
+class UnitNormLinear(OrthogonalLinear):
+    """Linear head with rows of norm `scale`: every logit alone is `|coeff|`-Lipschitz.
+
+    Formula: `w_i = scale * v_i / ||v_i||`. Jointly the logits can move more, up to `sqrt(min(in, out))` times;
+    `onelip.lipschitz` bounds them jointly, and pairwise certificates use `||w_i - w_j||`.
+
+    Guarantee: each row has norm `|coeff|` up to rounding (0 for a zero row).
+
+    Example:
+        >>> head = UnitNormLinear(6, 4)
+        >>> torch.allclose(head.weight.norm(dim=1), torch.ones(4))
+        True
+    """
+
+    def _project(self, matrix: Tensor) -> Tensor:
+        return matrix / matrix.norm(dim=1, keepdim=True).clamp_min(torch.finfo(matrix.dtype).tiny)

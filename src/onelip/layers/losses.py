@@ -36,6 +36,32 @@ def check_target(logits: Tensor, target: Tensor, ignore_index: int) -> Tensor:
     return valid
 
 
+class PixelLoss(nn.Module):
+    """Base: a mean over the counted pixels, 0 with a zero gradient when there is none.
+
+    Subclasses implement `of(logits, labels)` for `(M, C)` logits and `(M,)` labels, M >= 1.
+    """
+
+    def __init__(self, ignore_index: int = 255) -> None:
+        super().__init__()
+        self.ignore_index = ignore_index
+
+    def forward(self, logits: Tensor, target: Tensor) -> Tensor:
+        """Return the scalar loss of `(N, C, ...)` logits and `(N, ...)` labels."""
+        valid = check_target(logits, target, self.ignore_index)
+        counted = at_least_single(logits).movedim(1, -1)[valid]
+        return self.of(counted, target[valid]) if len(counted) else counted.sum()
+
+    def of(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """Return the loss of counted pixels."""
+        raise NotImplementedError
+
+
+def at_least_single(logits: Tensor) -> Tensor:
+    """Bring half precision logits to float32: sums over pixels would overflow or drown."""
+    return logits.to(torch.promote_types(logits.dtype, torch.float32))
+
+
 class TauCrossEntropy(nn.Module):
     """Cross-entropy with temperature: `CE(tau * f, y) / tau`, weighted mean over the counted pixels.
 
@@ -72,13 +98,56 @@ class TauCrossEntropy(nn.Module):
     def forward(self, logits: Tensor, target: Tensor) -> Tensor:
         """Return the scalar loss."""
         valid = check_target(logits, target, self.ignore_index)
-        logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
+        logits = at_least_single(logits)
         weight = None if self.weight is None else self.weight.to(logits.dtype)
         total = F.cross_entropy(
             self.tau * logits, target, weight, ignore_index=self.ignore_index, reduction="sum"
         )
         counted = valid.sum().to(logits.dtype) if weight is None else weight[target[valid]].sum()
         return total / counted.clamp_min(torch.finfo(logits.dtype).tiny) / self.tau
+
+
+class CosineLoss(nn.Module):
+    """One minus the cosine between the logits and the one-hot target, per pixel or per image.
+
+    Formula: per pixel `mean(1 - f_y / (||f|| + 1e-8))`; per image (`per_pixel=False`)
+    `mean over images of 1 - sum f_y / (sqrt(sum ||f||^2) * sqrt(n) + 1e-8)`, sums over the n counted pixels.
+    It does not depend on the scale of the logits, so neither on the constant of the model.
+
+    Raises:
+        InputError: shapes or labels do not fit.
+
+    Example:
+        >>> one = torch.tensor([[3.0, 0.0]])
+        >>> round(float(CosineLoss()(one, torch.tensor([0]))), 4)
+        0.0
+    """
+
+    def __init__(self, *, per_pixel: bool = True, ignore_index: int = 255) -> None:
+        super().__init__()
+        self.per_pixel, self.ignore_index = per_pixel, ignore_index
+
+    def forward(self, logits: Tensor, target: Tensor) -> Tensor:
+        """Return the scalar loss of `(N, C, ...)` logits and `(N, ...)` labels."""
+        valid = check_target(logits, target, self.ignore_index)
+        logits = at_least_single(logits)
+        labels = torch.where(valid, target, 0).unsqueeze(1)
+        own = logits.gather(1, labels).squeeze(1)
+        length = torch.linalg.vector_norm(logits, dim=1)
+        if self.per_pixel:
+            terms = (1 - own / (length + 1e-8))[valid]
+        else:
+            terms = _image_terms(own, length, valid)
+        return terms.mean() if len(terms) else logits.sum() * 0
+
+
+def _image_terms(own: Tensor, length: Tensor, valid: Tensor) -> Tensor:
+    """One minus the cosine of each image with a counted pixel."""
+    own, length = (torch.where(valid, t, 0).reshape(len(valid), -1) for t in (own, length))
+    counts = valid.reshape(len(valid), -1).sum(1)
+    some = counts > 0
+    cosine = own[some].sum(1) / (torch.linalg.vector_norm(length[some], dim=1) * counts[some].sqrt() + 1e-8)
+    return 1 - cosine
 
 
 def check_weight(weight: Sequence[float] | Tensor | None) -> Tensor | None:

@@ -89,6 +89,26 @@ class BatchCentering(nn.Module):
         return f"{self.bias.shape[1]}, momentum={self.momentum}"
 
 
+class LayerCentering(nn.Module):
+    """Subtract from each channel of each image its mean over the pixels.
+
+    Guarantee: an orthogonal projection, 1-Lipschitz for p = 2; below 2 for p = 1 and infinity.
+
+    Raises:
+        InputError: the input has no pixels to average over.
+
+    Example:
+        >>> LayerCentering()(torch.tensor([[[[1.0, 3.0]]]]))
+        tensor([[[[-1.,  1.]]]])
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Centre `(B, C, H, W)`."""
+        if x.dim() < 3:
+            guards.refuse("LayerCentering needs pixels", f"shape {tuple(x.shape)}", "(B, C, H, W)")
+        return x - x.mean(list(range(2, x.dim())), keepdim=True)
+
+
 class InputNormalization(nn.Module):
     """Normalise raw images inside the model: `(x - mean) / std`, per channel.
 

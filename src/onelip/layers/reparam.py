@@ -33,7 +33,7 @@ class Reparametrized(nn.Module):
 
     `weight` is the effective one, scale included: what `forward` uses, `onelip.lipschitz` bounds and
     `onelip.fold` bakes. It is computed in float32 or float64, never in half precision or TF32. In eval mode
-    without gradient it is kept until a value of the parameters differs.
+    or frozen, without gradient, it is kept until a value of the parameters differs.
     """
 
     bias: Tensor | None
@@ -58,17 +58,22 @@ class Reparametrized(nn.Module):
         """Return the weight, without the scale, from the (orthonormal) matrices."""
         raise NotImplementedError
 
+    def _project(self, matrix: Tensor) -> Tensor:
+        """Return the admissible matrices nearest to free ones."""
+        return polar(matrix)
+
     @property
     def weight(self) -> Tensor:
         """The effective weight, in the precision of the parameters (at least float32)."""
         sources = [*self._free(), self.coeff]
-        keep = not (self.training or torch.is_grad_enabled() or torch.compiler.is_compiling())
+        learning = torch.is_grad_enabled() and any(source.requires_grad for source in sources)
+        keep = not (self.training or learning or torch.compiler.is_compiling())
         if keep and self._kept is not None and _same(self._kept[0], sources):
             return self._kept[1]
         with full_precision(self.coeff.device):
             matrices = [_at_least_single(matrix) for matrix in sources[:-1]]
             if self.mode == "project":
-                matrices = [polar(matrix) if matrix.numel() else matrix for matrix in matrices]
+                matrices = [self._project(matrix) for matrix in matrices]
             weight = self._assemble(matrices) * self.coeff.to(matrices[0].dtype)
         if keep:
             self._kept = ([source.detach().clone() for source in sources], weight)
@@ -79,8 +84,7 @@ class Reparametrized(nn.Module):
         """Replace the free matrices by their projections (after an optimiser step, in mode `retract`)."""
         with full_precision(self.coeff.device):
             for matrix in self._free():
-                if matrix.numel():
-                    matrix.copy_(polar(_at_least_single(matrix)))
+                matrix.copy_(self._project(_at_least_single(matrix)))
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_kept": None}
@@ -106,7 +110,8 @@ def full_precision(device: torch.device) -> Iterator[None]:
 
 def _same(kept: list[Tensor], now: list[Tensor]) -> bool:
     # by value: versions and addresses miss writes through `.data`, and a stale weight is a wrong certificate
-    return all(a.dtype == b.dtype and a.device == b.device and torch.equal(a, b) for a, b in zip(kept, now))
+    pairs = zip(kept, now, strict=True)
+    return all(a.dtype == b.dtype and a.device == b.device and torch.equal(a, b) for a, b in pairs)
 
 
 def _at_least_single(matrix: Tensor) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -60,8 +61,9 @@ def polar(matrix: Tensor) -> Tensor:
         matrix", SIAM J. Numer. Anal. 8 (1971).
     """
     if matrix.shape[-2] < matrix.shape[-1]:
-        return polar(matrix.mT).mT
-    result: tuple[Tensor, Tensor] = _Polar.apply(matrix)  # type: ignore[no-untyped-call]
+        wide: Tensor = polar(matrix.mT).mT
+        return wide
+    result: tuple[Tensor, Tensor] = _Polar.apply(matrix)
     return result[0]
 
 
@@ -77,7 +79,7 @@ class _Polar(torch.autograd.Function):
         return q, mean
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor], output: tuple[Tensor, Tensor]) -> None:
+    def setup_context(ctx: Any, inputs: tuple[Tensor], output: tuple[Tensor, Tensor]) -> None:  # noqa: ARG004
         q, mean = output
         ctx.mark_non_differentiable(mean)
         ctx.save_for_backward(q, mean)
@@ -88,7 +90,8 @@ class _Polar(torch.autograd.Function):
         grad: Tensor = grads[0]
         inner = q.mT @ grad
         tangent = grad - 0.5 * (q @ (inner + inner.mT))
-        return tangent / mean.clamp_min(torch.finfo(q.dtype).tiny)
+        result: Tensor = tangent / mean.clamp_min(torch.finfo(q.dtype).tiny)
+        return result
 
 
 def _orthonormalise(matrix: Tensor) -> Tensor:
@@ -110,7 +113,7 @@ def _orthonormalise(matrix: Tensor) -> Tensor:
             size = float(torch.linalg.matrix_norm(defect).amax())
             if size <= enough:
                 break
-            if size != size:
+            if math.isnan(size):
                 raise errors.NonFiniteError(_diverged(matrix))
         gram = q.mT @ q
     return q

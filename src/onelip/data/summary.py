@@ -1,0 +1,134 @@
+"""What is in a data set: sizes, class shares, weights, and everything that is wrong with it."""
+
+from __future__ import annotations
+
+import statistics
+from collections import Counter
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ..core.errors import DataError, explain
+from .dataset import VOID, SegmentationDataset
+
+
+@dataclass(frozen=True)
+class ClassStatistics:
+    """Pixels of each class over a data set.
+
+    Attributes:
+        pixels: Pixels of each class.
+        present: All pixels (void too) of the images that show the class.
+        void: Pixels without label.
+    """
+
+    pixels: tuple[int, ...]
+    present: tuple[int, ...]
+    void: int
+
+    @property
+    def shares(self) -> list[float]:
+        """The part of all pixels, void included, that each class has."""
+        total = sum(self.pixels) + self.void
+        return [count / total for count in self.pixels]
+
+    @property
+    def median_frequency_weights(self) -> list[float]:
+        r"""Median-frequency balancing: $w_k = \mathrm{median}(f) / f_k$, with $f_k$ the share of class k in its images.
+
+        A class that is absent has weight 0. Source: Eigen and Fergus, ICCV 2015.
+        """
+        frequency = [n / m if m else 0.0 for n, m in zip(self.pixels, self.present, strict=True)]
+        median = statistics.median([f for f in frequency if f > 0])
+        return [median / f if f > 0 else 0.0 for f in frequency]
+
+
+def class_statistics(dataset: SegmentationDataset) -> ClassStatistics:
+    """Count the pixels of each class; reads every label file.
+
+    Raises:
+        DataError: a label file is wrong, or every pixel is void.
+
+    Example:
+        >>> from onelip import data
+        >>> class_statistics(data.scenes(2, (32, 48))).void
+        0
+    """
+    pixels, present = np.zeros(256, dtype=np.int64), np.zeros(256, dtype=np.int64)
+    for index in range(len(dataset)):
+        counts = np.bincount(dataset.labels(index).ravel(), minlength=256)
+        pixels += counts
+        present += (counts > 0) * counts.sum()
+    known = len(dataset.classes)
+    if pixels[:known].sum() == 0:
+        raise DataError(
+            explain(f"{dataset.name} {dataset.split} has no labelled pixel", expected="one at least")
+        )
+    return ClassStatistics(tuple(pixels[:known].tolist()), tuple(present[:known].tolist()), int(pixels[VOID]))
+
+
+def inspect(dataset: SegmentationDataset) -> dict[str, Any]:
+    """Read every image and label, and report what is there and what is wrong.
+
+    Args:
+        dataset: Any data set.
+
+    Returns:
+        A JSON-ready report: name, split, images, sizes (h x w -> number), classes (name, share, images, weight),
+        void share, mean and std of the pixels per channel, and `problems`: one sentence for each image that cannot
+        be used. The figures are those of the usable images.
+
+    Example:
+        >>> from onelip import data
+        >>> report = inspect(data.scenes(2, (32, 48)))
+        >>> report["sizes"], report["problems"]
+        ({'32x48': 2}, [])
+    """
+    sizes: Counter[str] = Counter()
+    problems: list[str] = []
+    pixels, shown, present = (np.zeros(256, dtype=np.int64) for _ in range(3))
+    moments, colours = np.zeros((2, 3)), 0
+    for index in range(len(dataset)):
+        try:
+            image, labels = dataset.read(index)
+        except DataError as error:
+            problems.append(str(error))
+            continue
+        sizes[f"{labels.shape[0]}x{labels.shape[1]}"] += 1
+        counts = np.bincount(labels.ravel(), minlength=256)
+        pixels += counts
+        shown += counts > 0
+        present += (counts > 0) * counts.sum()
+        values = image.reshape(-1, 3) / 255.0
+        moments += values.sum(0), (values**2).sum(0)
+        colours += len(values)
+    return _report(dataset, sizes, problems, (pixels, shown, present), moments / max(colours, 1))
+
+
+def _report(
+    dataset: SegmentationDataset,
+    sizes: Counter[str],
+    problems: list[str],
+    counts: tuple[np.ndarray[Any, Any], ...],
+    moments: np.ndarray[Any, Any],
+) -> dict[str, Any]:
+    known = len(dataset.classes)
+    pixels, shown, present = (c[:known].tolist() for c in counts)
+    stats = ClassStatistics(tuple(pixels), tuple(present), int(counts[0][VOID]))
+    labelled = sum(pixels) > 0
+    shares = stats.shares if labelled else [0.0] * known
+    weights = stats.median_frequency_weights if labelled else [0.0] * known
+    spread = np.sqrt(np.maximum(moments[1] - moments[0] ** 2, 0.0))
+    rows = zip(dataset.classes, shares, shown, weights, strict=True)
+    return {
+        "name": dataset.name,
+        "split": dataset.split,
+        "images": len(dataset),
+        "sizes": dict(sizes.most_common()),
+        "classes": [{"name": n, "share": s, "images": i, "weight": w} for n, s, i, w in rows],
+        "void_share": stats.void / max(sum(pixels) + stats.void, 1),
+        "mean": moments[0].round(4).tolist(),
+        "std": spread.round(4).tolist(),
+        "problems": problems,
+    }

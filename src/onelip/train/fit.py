@@ -1,0 +1,250 @@
+"""From a recipe to a trained model in a folder."""
+
+from __future__ import annotations
+
+import logging
+import math
+import signal
+import sys
+import time
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.callbacks import RichProgressBar
+from pytorch_lightning.loggers import TensorBoardLogger
+
+from .. import models
+from ..core import runtime
+from ..core.errors import ConfigError, explain
+from ..core.files import atomic_write, write_json
+from ..data import SegmentationDataset
+from .callbacks import History, Keeper, Row
+from .loading import open_split, train_loader, val_loader
+from .module import RECORD, Training
+from .objective import class_weights, make_loss
+from .recipe import Recipe
+from .recipe_files import Overrides, load_recipe, to_toml
+from .resume import AtomicCheckpoints, check_same_recipe, read_checkpoint
+
+log = logging.getLogger("onelip.train")
+
+
+@dataclass(frozen=True)
+class FitResult:
+    """What a training left behind.
+
+    Attributes:
+        folder: The output folder: `model/`, `checkpoints/last.ckpt`, `metrics.csv`, `recipe.toml`, `results.json`,
+            `tensorboard/`.
+        recipe: The recipe, complete.
+        model: The trained model, in eval mode.
+        history: One row an epoch.
+    """
+
+    folder: Path
+    recipe: Recipe
+    model: models.LipModel
+    history: tuple[Row, ...]
+
+    @property
+    def metrics(self) -> Row:
+        """The last row that was measured."""
+        return next((row for row in reversed(self.history) if "pixel_accuracy" in row), {})
+
+
+def fit(
+    recipe: str | Path | Recipe,
+    *,
+    out: str | Path,
+    resume: bool | str | Path = False,
+    overrides: Overrides = (),
+    progress: bool | None = None,
+) -> FitResult:
+    """Train a model.
+
+    Every number that is drawn depends on (seed, epoch, image) alone: a training that is killed and resumed on the
+    same machine ends with the same weights, bit for bit, as one that was not.
+
+    Args:
+        recipe: Name of a shipped recipe, path of a TOML file, or a recipe.
+        out: Output folder.
+        resume: True continues from `out/checkpoints/last.ckpt` where it exists and starts anew where it does not; a
+            path continues from that checkpoint.
+        overrides: See `load_recipe`.
+        progress: Show a progress bar; default: when the error stream is a terminal.
+
+    Returns:
+        The trained model and its history.
+
+    Raises:
+        ConfigError: the recipe is wrong, or `out` already holds a training and `resume` is not set.
+        DataError: the data cannot be opened or read.
+        IntegrityError: the checkpoint is damaged, or of another model or recipe (the text names the key).
+        StorageError: the disk is full; the last checkpoint stays.
+        NonFiniteError: the loss became NaN or infinite.
+        KeyboardInterrupt: interrupted; the last checkpoint stays.
+
+    Guarantee:
+        None on the model: `onelip.lipschitz` proves the bound of the weights that come out, whatever came in.
+    """
+    settings = load_recipe(recipe, overrides)
+    folder = Path(out)
+    last = folder / "checkpoints" / "last.ckpt"
+    start = _starting_point(resume, last, settings)
+    if settings.run.threads:
+        torch.set_num_threads(settings.run.threads)
+    train, val = open_split(settings.data, settings.data.train), open_split(settings.data, settings.data.val)
+    _check_classes(train, val)
+    atomic_write(folder / "recipe.toml", to_toml(settings))
+    torch.manual_seed(settings.seed)
+    model = _make_model(settings, len(train.classes))
+    loss = make_loss(settings.loss, class_weights(settings.loss, train), train.ignore_index)
+    began = time.perf_counter()
+    history = _run(settings, model, loss, (train, val), folder, start, progress)
+    model.eval()
+    result = FitResult(folder, settings, model, tuple(history))
+    _save(result, val, time.perf_counter() - began)
+    return result
+
+
+def _starting_point(resume: bool | str | Path, last: Path, recipe: Recipe) -> Path | None:
+    """Return the checkpoint to continue from; refuse to overwrite a training by accident."""
+    if resume is False:
+        if last.exists():
+            raise ConfigError(
+                explain(
+                    f"{last.parent.parent} already holds a training",
+                    why="it would be overwritten",
+                    fix="continue it with resume (--resume), or choose another folder",
+                )
+            )
+        return None
+    start = last if resume is True else Path(resume)
+    if resume is True and not start.exists():
+        log.info("no checkpoint in %s yet: starting from the beginning", last.parent)
+        return None
+    check_same_recipe(read_checkpoint(start).get(RECORD), recipe)  # before anything is written
+    return start
+
+
+def _check_classes(train: SegmentationDataset, val: SegmentationDataset) -> None:
+    if train.classes != val.classes:
+        raise ConfigError(
+            explain("the two parts differ in classes", received=val.classes, expected=train.classes)
+        )
+
+
+def _make_model(recipe: Recipe, classes: int) -> models.LipModel:
+    part = recipe.model
+    model = models.create(
+        part.name,
+        classes=classes,
+        size=part.size,
+        constraint=None if part.constraint == "none" else part.constraint,
+        mean=part.mean,
+        std=part.std,
+        scale=part.scale,
+        **part.options,
+    )
+    if not model.dense:
+        raise ConfigError(explain(f"{part.name} gives no label a pixel", expected="deeplabv3, unet or fcn"))
+    return model
+
+
+def _run(
+    recipe: Recipe,
+    model: models.LipModel,
+    loss: torch.nn.Module,
+    parts: tuple[SegmentationDataset, SegmentationDataset],
+    folder: Path,
+    start: Path | None,
+    progress: bool | None,
+) -> list[Row]:
+    """Let Lightning train, and hand every error on as what it is."""
+    bar = sys.stderr.isatty() if progress is None else progress
+    history = History(folder, quiet=bar)
+    trainer = _trainer(
+        recipe,
+        folder,
+        [history, Keeper(folder / "checkpoints" / "last.ckpt", every=recipe.run.checkpoint_every)],
+        bar,
+    )
+    rank, world = trainer.global_rank, trainer.world_size
+    batches = train_loader(parts[0], recipe, rank=rank, world=world)
+    module = Training(model, loss, recipe, steps=len(batches) * recipe.optim.epochs)
+    handler = signal.getsignal(signal.SIGINT)
+    log.info(
+        "%s: %d training and %d validation images, %d steps an epoch, %d parameters",
+        *(
+            recipe.name,
+            len(parts[0]),
+            len(parts[1]),
+            len(batches),
+            sum(p.numel() for p in model.parameters()),
+        ),
+    )
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+            warnings.filterwarnings("ignore", message=".*Checkpoint directory.*exists and is not empty.*")
+            loader = val_loader(parts[1], recipe, rank=rank, world=world)
+            trainer.fit(module, batches, loader, ckpt_path=start, weights_only=True)
+    except SystemExit as stop:  # what Lightning makes of Ctrl-C
+        if isinstance(stop.__context__, KeyboardInterrupt):
+            signal.signal(signal.SIGINT, handler)
+            raise KeyboardInterrupt from stop
+        raise
+    return history.rows
+
+
+def _trainer(recipe: Recipe, folder: Path, callbacks: list[Any], bar: bool) -> pl.Trainer:
+    run = recipe.run
+    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
+    spread = run.devices * run.nodes > 1
+    return pl.Trainer(
+        accelerator=runtime.device(run.device).type,
+        devices=run.devices,
+        num_nodes=run.nodes,
+        strategy="ddp" if spread else "auto",
+        max_epochs=recipe.optim.epochs,
+        check_val_every_n_epoch=recipe.val.every,
+        gradient_clip_val=recipe.optim.clip or None,
+        callbacks=[*callbacks, *([RichProgressBar()] if bar else [])],
+        logger=TensorBoardLogger(folder, name="tensorboard", version="", sub_dir=None),
+        plugins=[AtomicCheckpoints()],
+        use_distributed_sampler=False,  # EpochOrder shares the images out itself
+        num_sanity_val_steps=0,
+        log_every_n_steps=10**9,  # History logs once an epoch
+        enable_checkpointing=True,
+        enable_progress_bar=bar,
+        enable_model_summary=False,
+    )
+
+
+def _save(result: FitResult, val: SegmentationDataset, seconds: float) -> None:
+    """Write the model and the results, once, from the first process."""
+    if (
+        torch.distributed.is_available()
+        and torch.distributed.is_initialized()
+        and torch.distributed.get_rank()
+    ):
+        return
+    height, width = val.labels(0).shape
+    result.model.cpu().save(result.folder / "model", size=(int(height), int(width)))
+    write_json(
+        result.folder / "results.json",
+        {
+            "kind": "train",
+            "recipe": result.recipe.flat(),
+            "metrics": {k: v if math.isfinite(v) else None for k, v in result.metrics.items()},
+            "classes": list(val.classes),
+            "seconds": seconds,
+            "versions": runtime.versions(),
+            "machine": runtime.machine(),
+        },
+    )
+    log.info("saved the model to %s", result.folder / "model")

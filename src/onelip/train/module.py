@@ -1,0 +1,147 @@
+"""One training step and one validation step, for Lightning."""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from torch import Tensor, nn
+from torchmetrics.classification import MulticlassConfusionMatrix
+
+from ..certify import PixelAccuracy
+from ..core.errors import NonFiniteError, explain
+from ..layers import fold
+from ..metrics import Certified
+from ..models import LipModel
+from .loading import Batch, mixed_seed
+from .objective import log_scale
+from .recipe import OptimPart, Recipe
+from .resume import check_same_recipe
+
+RECORD = "onelip"  # where a checkpoint keeps the recipe
+
+
+class Training(pl.LightningModule):
+    """A model, its loss and what is measured on the way.
+
+    Guarantee of the logged `certified@eps`: a certificate of the float32 logits on the validation images, with the
+    proven bound of the weights as they are. It is meant for watching a training; `onelip.certify` gives the value to
+    report, from float64 logits.
+    """
+
+    scale_start: Tensor
+
+    def __init__(self, model: LipModel, loss: nn.Module, recipe: Recipe, *, steps: int) -> None:
+        super().__init__()
+        self.model, self.loss, self.recipe, self.steps = model, loss, recipe, steps
+        self.measured: dict[str, float] = {}
+        self.proven: float | None = None
+        classes, void = model.classes, 255
+        self.confusion = MulticlassConfusionMatrix(classes, ignore_index=void)
+        self.certifies = model.config["constraint"] is not None and len(recipe.val.eps) > 0
+        self.certified = Certified(
+            PixelAccuracy(ignore_index=void), eps=recipe.val.eps or (0.0,), average="micro"
+        )
+        start = log_scale(model)
+        self.register_buffer("scale_start", torch.zeros(()) if start is None else start.detach().clone())
+        self._folded: list[LipModel] = []  # in a list: it is no part of what is trained or saved
+        self._bounds: dict[tuple[int, int], float] = {}
+
+    def on_train_epoch_start(self) -> None:
+        """Make everything that draws numbers a function of (seed, epoch): resuming then needs no generator state."""
+        torch.manual_seed(mixed_seed(self.recipe.seed, self.current_epoch, self.global_rank))
+
+    def training_step(self, batch: Batch, _: int) -> Tensor:
+        """Return the loss of a batch."""
+        images, target = batch
+        if self.recipe.run.channels_last:
+            images = images.to(memory_format=torch.channels_last)
+        half = self.recipe.optim.precision == "bf16"
+        with torch.autocast(images.device.type, dtype=torch.bfloat16, enabled=half):
+            logits = self.model(images)
+        loss: Tensor = self.loss(logits.float(), target)
+        now = log_scale(self.model)
+        if now is not None:
+            loss = loss + self.recipe.loss.scale_penalty * (now - self.scale_start).abs()
+        if not torch.isfinite(loss):
+            raise NonFiniteError(
+                explain(
+                    f"the loss is {float(loss)} in epoch {self.current_epoch}",
+                    why="training diverged; the last checkpoint is from before",
+                    fix="lower optim.lr, or set optim.clip=1.0",
+                )
+            )
+        return loss
+
+    def configure_optimizers(self) -> Any:
+        """AdamW, and a learning rate set at every step."""
+        part = self.recipe.optim
+        optimizer = torch.optim.AdamW(
+            [p for p in self.parameters() if p.requires_grad],
+            lr=part.lr,
+            betas=(part.betas[0], part.betas[1]),
+            weight_decay=part.weight_decay,
+        )
+        per_epoch = self.steps // part.epochs
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _rate(step, per_epoch, part))
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def on_validation_start(self) -> None:
+        """Fold the weights of now."""
+        self._folded = [fold(self.model)]
+        self._bounds = {}
+
+    def validation_step(self, batch: Batch, _: int) -> None:
+        """Add a batch to the clean and certified counts."""
+        images, target = batch
+        logits = self._folded[0](images).float()
+        self.confusion.update(logits, target)
+        if self.certifies:
+            from ..bounds import lipschitz
+
+            height, width = int(images.shape[-2]), int(images.shape[-1])
+            if (height, width) not in self._bounds:
+                self._bounds[height, width] = lipschitz(self._folded[0], (height, width)).value
+            self.certified.update(logits, target, lipschitz=self._bounds[height, width])
+
+    def on_validation_epoch_end(self) -> None:
+        """Close the counts: clean accuracy, mIoU and certified accuracy over the validation images."""
+        matrix = self.confusion.compute().double()
+        hits, union = matrix.diag(), matrix.sum(0) + matrix.sum(1) - matrix.diag()
+        self.measured = {
+            "pixel_accuracy": float(hits.sum() / matrix.sum()),
+            "miou": float(
+                (hits / union)[union > 0].mean()
+            ),  # over the classes that labels or predictions show
+        }
+        self.confusion.reset()
+        if self.certifies:
+            curve = self.certified.compute()
+            pairs = zip(self.recipe.val.eps, curve.values.tolist(), strict=True)
+            self.measured |= {f"certified@{eps:g}": float(value) for eps, value in pairs}
+            self.certified.reset()
+            self.proven = max(self._bounds.values(), default=None)
+            self.measured |= {"lipschitz": self.proven} if self.proven is not None else {}
+        self._folded = []
+        self.log_dict({f"val/{k}": v for k, v in self.measured.items()}, sync_dist=False, rank_zero_only=True)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Record which training this is."""
+        checkpoint[RECORD] = {"recipe": json.dumps(self.recipe.flat()), "steps": self.steps}
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Refuse the checkpoint of another training."""
+        check_same_recipe(checkpoint.get(RECORD), self.recipe)
+
+
+def _rate(step: int, per_epoch: int, part: OptimPart) -> float:
+    """Return the learning rate at a step as a part of `lr`: linear warmup, then a cosine to `min_lr`."""
+    warmup, total = part.warmup * per_epoch, part.epochs * per_epoch
+    if step < warmup:
+        return (step + 1) / (warmup + 1)
+    progress = min(1.0, (step - warmup) / max(1.0, total - warmup))
+    low = part.min_lr / part.lr
+    return low + (1 - low) * 0.5 * (1 + math.cos(math.pi * progress))

@@ -1,0 +1,206 @@
+"""Everything that decides a training, as one frozen value: what a recipe file says, key by key."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from ..core.errors import ConfigError, explain
+
+
+def _require(legal: bool, key: str, received: object, expected: str) -> None:
+    if not legal:
+        raise ConfigError(explain(f"recipe: `{key}` is wrong", received=received, expected=expected))
+
+
+@dataclass(frozen=True)
+class ModelPart:
+    """What `onelip.models.create` is asked for; `constraint = "none"` makes the unconstrained twin."""
+
+    name: str = "deeplabv3"
+    size: str = "S"
+    constraint: str = "orthogonal"
+    scale: str = "fixed"
+    mean: float | tuple[float, ...] = 0.5
+    std: float | tuple[float, ...] = 0.5
+    options: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class DataPart:
+    """Which images: see `onelip.data.open`. `size` resizes on reading; `cache` keeps decoded images in memory."""
+
+    dataset: str = "scenes"
+    train: str = "train"
+    val: str = "val"
+    root: str = ""
+    size: tuple[int, ...] = ()
+    images: int = 0
+    cache: bool = True
+    workers: int = 0
+
+    def __post_init__(self) -> None:
+        _require(
+            len(self.size) in {0, 2} and all(n > 0 for n in self.size), "data.size", self.size, "[h, w] or []"
+        )
+        _require(self.images >= 0, "data.images", self.images, "0 (all) or a positive number")
+        _require(self.workers >= 0, "data.workers", self.workers, "a number >= 0")
+
+
+@dataclass(frozen=True)
+class AugmentPart:
+    """How training images vary: see `onelip.data.transforms.Augment`; `crop = []` keeps whole images."""
+
+    crop: tuple[int, ...] = ()
+    scale: tuple[float, ...] = (1.0, 1.0)
+    flip: float = 0.5
+    vflip: float = 0.0
+    rotate: float = 0.0
+    jitter: float = 0.0
+
+    def __post_init__(self) -> None:
+        _require(
+            len(self.crop) in {0, 2} and all(n > 0 for n in self.crop),
+            "augment.crop",
+            self.crop,
+            "[h, w] or []",
+        )
+        _require(len(self.scale) == 2, "augment.scale", self.scale, "[smallest, largest]")
+
+
+@dataclass(frozen=True)
+class LossPart:
+    """Which loss: "tau-cce" (`tau`), "cosine", or "hkr" (`alpha`, `margin`, `temperature`).
+
+    `weights` balances the classes of tau-cce: "none", or "median" for median-frequency weights raised to `power`.
+    `scale_penalty` keeps learnable scales near their start: penalty * |log(L / L0)|.
+    """
+
+    name: str = "tau-cce"
+    tau: float = 20.0
+    weights: str = "none"
+    power: float = 1.0
+    alpha: float = 0.95
+    margin: float = 0.01
+    temperature: float = 5.0
+    per_pixel: bool = True
+    scale_penalty: float = 0.1
+
+    def __post_init__(self) -> None:
+        _require(self.name in {"tau-cce", "cosine", "hkr"}, "loss.name", self.name, "tau-cce, cosine or hkr")
+        _require(self.weights in {"none", "median"}, "loss.weights", self.weights, "none or median")
+        _require(self.tau > 0, "loss.tau", self.tau, "a number > 0")
+        balanced = self.weights == "median"
+        _require(
+            not balanced or self.name == "tau-cce", "loss.weights", self.weights, f"none for {self.name}"
+        )
+
+
+@dataclass(frozen=True)
+class OptimPart:
+    """AdamW and its schedule: linear warmup over `warmup` epochs, then a cosine from `lr` to `min_lr`, each step.
+
+    `clip` bounds the gradient norm (0: never). `precision = "bf16"` runs the layers in bfloat16; weights, their
+    orthogonalisation, the loss and everything that is reported stay in float32 or better.
+    """
+
+    lr: float = 1e-3
+    min_lr: float = 1e-6
+    weight_decay: float = 1e-4
+    betas: tuple[float, ...] = (0.95, 0.95)
+    epochs: int = 10
+    batch: int = 8
+    warmup: float = 0.0
+    clip: float = 0.0
+    precision: str = "f32"
+
+    def __post_init__(self) -> None:
+        _require(
+            0 <= self.min_lr <= self.lr and self.lr > 0, "optim.lr", self.lr, "lr > 0 and 0 <= min_lr <= lr"
+        )
+        _require(
+            self.epochs >= 1 and self.batch >= 1, "optim.epochs", self.epochs, "epochs >= 1 and batch >= 1"
+        )
+        _require(0 <= self.warmup < self.epochs, "optim.warmup", self.warmup, "from 0 to below epochs")
+        _require(self.clip >= 0 and self.weight_decay >= 0, "optim.clip", self.clip, "a number >= 0")
+        _require(self.precision in {"f32", "bf16"}, "optim.precision", self.precision, "f32 or bf16")
+        legal = len(self.betas) == 2 and all(0 <= b < 1 for b in self.betas)
+        _require(legal, "optim.betas", self.betas, "two numbers in [0, 1)")
+
+
+@dataclass(frozen=True)
+class ValPart:
+    """What is measured every `every` epochs on `images` evenly spread validation images (0: all of them)."""
+
+    every: int = 1
+    images: int = 0
+    batch: int = 4
+    eps: tuple[float, ...] = (0.1, 0.5)
+
+    def __post_init__(self) -> None:
+        _require(self.every >= 1 and self.batch >= 1, "val.every", self.every, "every >= 1 and batch >= 1")
+        _require(self.images >= 0, "val.images", self.images, "0 (all) or a positive number")
+        _require(all(e >= 0 for e in self.eps), "val.eps", self.eps, "numbers >= 0")
+
+
+@dataclass(frozen=True)
+class RunPart:
+    """Where it runs; nothing here changes what is learned, up to the order of float32 sums.
+
+    `threads` = 0 leaves torch's own choice. A checkpoint is written every `checkpoint_every` epochs and at the end.
+    """
+
+    device: str = "auto"
+    devices: int = 1
+    nodes: int = 1
+    threads: int = 0
+    channels_last: bool = True
+    checkpoint_every: int = 1
+
+    def __post_init__(self) -> None:
+        _require(self.device in {"auto", "cpu", "cuda"}, "run.device", self.device, "auto, cpu or cuda")
+        for key in ("devices", "nodes", "checkpoint_every"):
+            _require(getattr(self, key) >= 1, f"run.{key}", getattr(self, key), "a number >= 1")
+        _require(self.threads >= 0, "run.threads", self.threads, "a number >= 0")
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A complete training; load one with `load_recipe("camvid")`.
+
+    Attributes:
+        name: Its name, for tables.
+        seed: Seed of the first weights, the order of images and their augmentation.
+        model: What is trained.
+        data: On which images.
+        augment: How they vary.
+        loss: What is minimised.
+        optim: How.
+        val: What is measured on the way.
+        run: Where it runs.
+
+    Example:
+        >>> Recipe(name="mine").optim.lr
+        0.001
+    """
+
+    name: str = "custom"
+    seed: int = 0
+    model: ModelPart = ModelPart()
+    data: DataPart = DataPart()
+    augment: AugmentPart = AugmentPart()
+    loss: LossPart = LossPart()
+    optim: OptimPart = OptimPart()
+    val: ValPart = ValPart()
+    run: RunPart = RunPart()
+
+    def __post_init__(self) -> None:
+        _require(self.seed >= 0, "seed", self.seed, "a number >= 0")
+
+    def flat(self) -> dict[str, Any]:
+        """Return every key with its value: {"optim.lr": 0.001, ...}."""
+        pairs: dict[str, Any] = {}
+        for part, value in asdict(self).items():
+            inner = value.items() if isinstance(value, dict) else None
+            pairs |= {f"{part}.{k}": v for k, v in inner} if inner is not None else {part: value}
+        return pairs

@@ -3,20 +3,29 @@
 from __future__ import annotations
 
 from .base import LipModel
+from .convnet import ConvNet
 from .deeplab import DeepLabV3
 from .fcn import FCN
+from .importer import import_reference
 from .mlp import MLP
+from .onnx import export_onnx
+from .shipped import pretrained
+from .storage import load
 from .unet import UNet
-from .zoo import architecture, architectures, build, create
+from .zoo import architecture, architectures, create
 
 __all__ = [
     "FCN",
     "MLP",
+    "ConvNet",
     "DeepLabV3",
     "LipModel",
     "UNet",
     "architecture",
     "architectures",
-    "build",
     "create",
+    "export_onnx",
+    "import_reference",
+    "load",
+    "pretrained",
 ]

@@ -10,6 +10,7 @@ from torch import nn
 
 from .. import layers
 from ..layers import rms_gain
+from .interop import orthogonium_conv, orthogonium_linear
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,8 +56,6 @@ class Factory:
             plain: type[nn.Module] = getattr(nn, kind)
             return plain(cin, cout, kernel, device=self._device(), **options)
         if self.constraint == "orthogonium":
-            from .interop import orthogonium_conv
-
             return orthogonium_conv(kind, cin, cout, kernel, **options, **self._scaling(gain))
         prefix = {"orthogonal": "Orthogonal", "spectral": "Spectral"}[self.constraint]
         made: nn.Module = getattr(layers, prefix + kind)(cin, cout, kernel, **options, **self._scaling(gain))
@@ -66,6 +65,8 @@ class Factory:
         """Make a dense layer with bias."""
         if self.folded or self.constraint is None:
             return nn.Linear(cin, cout, device=self._device())
+        if self.constraint == "orthogonium":
+            return orthogonium_linear(cin, cout, **self._scaling(rms_gain(cin, cout)))
         kind = layers.SpectralLinear if self.constraint == "spectral" else layers.OrthogonalLinear
         return kind(cin, cout, **self._scaling(rms_gain(cin, cout)))
 

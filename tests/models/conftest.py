@@ -1,0 +1,43 @@
+"""Small models of every architecture, with statistics and biases that are not those of a fresh network."""
+
+import pytest
+import torch
+
+from onelip.models import create
+
+CONSTRAINTS = ["orthogonal", "spectral", None, "orthogonium"]
+OPTIONS = {
+    "deeplabv3": {},
+    "unet": {},
+    "fcn": {},
+    "convnet": {},
+    "mlp": {"in_channels": 2, "image_size": (6, 5)},
+}
+
+
+def make(name, constraint="orthogonal", classes=3, **options):
+    """Build the XS model, warmed up by two training passes and with random biases, in eval mode."""
+    torch.manual_seed(0)
+    options = OPTIONS[name] | options
+    model = create(name, classes=classes, size="XS", constraint=constraint, **options)
+    with torch.no_grad():
+        for _ in range(2):
+            model(batch(model))
+        for parameter_name, parameter in model.named_parameters():
+            if parameter_name.endswith("bias"):
+                parameter.normal_(0, 0.1)
+    return model.eval()
+
+
+def batch(model, size=None, count=2, seed=1):
+    """Draw images of a size the model takes."""
+    if model.name == "mlp":
+        size = tuple(model.config["options"]["image_size"] or (1, 1))
+    shape = (count, model.in_channels, *(size or (24, 24)))
+    return torch.rand(shape, generator=torch.Generator().manual_seed(seed))
+
+
+@pytest.fixture
+def tools():
+    """Give tests the two builders."""
+    return make, batch

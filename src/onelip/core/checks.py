@@ -134,7 +134,7 @@ def target(value: Any, like: torch.Tensor, ignore_index: int = 255, name: str = 
         raise InputError(
             explain(
                 f"`{name}` has labels outside the classes",
-                received=sorted({int(v) for v in tensor[wrong].unique()})[:8],
+                received=sorted(set(tensor[wrong].tolist()))[:8],
                 expected=f"0..{classes - 1}, or ignore_index={ignore_index} for void",
             )
         )
@@ -210,7 +210,7 @@ def positive_int(name: str, value: Any) -> int:
 
 def size(value: Sequence[int], name: str = "size") -> tuple[int, ...]:
     """Check a size, (h, w) by convention: integers >= 1."""
-    if isinstance(value, str) or not isinstance(value, Sequence):
+    if not isinstance(value, Sequence) or isinstance(value, str | bytes):
         raise InputError(
             explain(f"`{name}` is not a size", received=repr(value), expected="(h, w), e.g. (256, 256)")
         )

@@ -66,7 +66,7 @@ def atomic_folder(path: str | Path) -> Iterator[Path]:
         raise _storage_error(path, error) from error
     try:
         yield fresh
-        os.chmod(fresh, 0o755)
+        os.chmod(fresh, 0o755)  # noqa: S103 - as any new folder
         _swap(fresh, path)
     except StorageError:
         raise

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import inspect
 import types
 from collections.abc import Iterator
 from typing import Generic, TypeVar
@@ -11,12 +12,14 @@ T = TypeVar("T")
 
 # Methods a child may replace without changing what the layer computes.
 _HARMLESS = frozenset(
-    """__init__ __init_subclass__ __repr__ __str__ __dir__ __doc__ __module__ __annotations__ __annotate__ __dict__
+    """
+    __init__ __init_subclass__ __repr__ __str__ __dir__ __doc__ __module__ __annotations__ __annotate__ __dict__
     __weakref__ __qualname__ __slots__ __getstate__ __setstate__ __reduce__ __reduce_ex__ __copy__ __deepcopy__
     __hash__ __eq__ __constants__ __orig_bases__ __parameters__ __static_attributes__ __firstlineno__
     __abstractmethods__ _abc_impl __classcell__ __type_params__ extra_repr reset_parameters _reset_parameters
     _get_name train eval weight bias _load_from_state_dict _save_to_state_dict state_dict load_state_dict
-    register_buffer register_parameter add_module _version""".split()
+    register_buffer register_parameter add_module _version
+    """.split()  # noqa: SIM905 - a list of names reads better as prose
 )
 
 
@@ -36,10 +39,10 @@ def overridden(cls: type, parent: type, instance: object | None = None) -> str |
     """
     names = {n for base in parent.__mro__[:-1] for n in vars(base)} - _HARMLESS
     for name in sorted(names):
-        original = getattr(parent, name, None)
-        if not callable(original) and not isinstance(original, property):
+        original = inspect.getattr_static(parent, name, None)
+        if not callable(original) and not isinstance(original, property | classmethod | staticmethod):
             continue
-        if getattr(cls, name, None) is not original:
+        if inspect.getattr_static(cls, name, None) is not original:
             return name
         if instance is not None and isinstance(original, types.FunctionType) and name in vars(instance):
             return name

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+from onelip.certify.certificate import SegmentationCertificate
 from onelip.certify.count import CountCriterion, PixelAccuracy, Stability
 from onelip.certify.criterion import Criterion
 from onelip.certify.curve import CertifiedCurve, ImageCurves
+from onelip.certify.dense import Certifier, segmentation
 from onelip.certify.pixel import pixel_radius
 
 __all__ = [
     "CertifiedCurve",
+    "Certifier",
     "CountCriterion",
     "Criterion",
     "ImageCurves",
     "PixelAccuracy",
+    "SegmentationCertificate",
     "Stability",
     "pixel_radius",
+    "segmentation",
 ]

@@ -9,7 +9,7 @@ from typing import Any
 from torch import Tensor
 
 
-def _plain(values: Tensor) -> Any:
+def plain(values: Tensor) -> Any:
     """Nested lists with None for undefined values and text for infinities: strict JSON."""
     return _finite(values.tolist())
 
@@ -38,9 +38,9 @@ class ImageCurves:
         """JSON-ready content; undefined values are None."""
         return {
             "criterion": self.criterion,
-            "eps": _plain(self.eps),
-            "certified": _plain(self.certified),
-            "clean": _plain(self.clean),
+            "eps": plain(self.eps),
+            "certified": plain(self.certified),
+            "clean": plain(self.clean),
             "p": _finite(self.p),
             "higher_is_better": self.higher_is_better,
             "exact": self.exact,
@@ -89,8 +89,8 @@ class CertifiedCurve:
         """JSON-ready content; undefined values are None."""
         return {
             "criterion": self.criterion,
-            "eps": _plain(self.eps),
-            "values": _plain(self.values),
+            "eps": plain(self.eps),
+            "values": plain(self.values),
             "clean": _finite(self.clean),
             "count": self.count,
             "undefined": self.undefined,

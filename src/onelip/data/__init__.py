@@ -22,3 +22,6 @@ from .readers import folder as folder
 from .readers import kvasir as kvasir
 from .scenes import SceneDataset as SceneDataset
 from .scenes import scenes as scenes
+from .summary import ClassStatistics as ClassStatistics
+from .summary import class_statistics as class_statistics
+from .summary import inspect as inspect

@@ -100,7 +100,7 @@ def colors(count: int) -> list[Color]:
     """Return `count` well separated colours.
 
     >>> colors(2)
-    [(217, 76, 76), (76, 217, 118)]
+    [(217, 76, 76), (76, 217, 117)]
     """
     hues = ((0.6180339887 * 0.6180339887 * k) % 1.0 for k in range(count))
     rgb = (colorsys.hsv_to_rgb(hue, 0.65, 0.85) for hue in hues)

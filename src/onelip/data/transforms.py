@@ -117,7 +117,11 @@ def _zoomed_crop(
         image, mask = F.pad(image, padding, fill=[_GREY] * 3), F.pad(mask, padding, fill=VOID)
     if (h, w) != crop:
         image = F.resize(image, list(crop), interpolation=InterpolationMode.BILINEAR, antialias=True)
-        mask = F.resize(mask, list(crop))
+        # As a plain image: the kernel for masks knows only the nearest neighbour that is off by half a pixel.
+        plain = F.resize(
+            mask.as_subclass(Tensor)[None], list(crop), interpolation=InterpolationMode.NEAREST_EXACT
+        )
+        mask = tv_tensors.Mask(plain[0])
     return image, mask
 
 

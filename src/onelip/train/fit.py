@@ -148,6 +148,7 @@ def _make_model(recipe: Recipe, classes: int) -> models.LipModel:
         mean=part.mean,
         std=part.std,
         scale=part.scale,
+        mode=part.mode,
         **part.options,
     )
     if not model.dense:
@@ -190,6 +191,7 @@ def _run(
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+            warnings.filterwarnings("ignore", message=".*LeafSpec.*")
             warnings.filterwarnings("ignore", message=".*Checkpoint directory.*exists and is not empty.*")
             loader = val_loader(parts[1], recipe, rank=rank, world=world)
             trainer.fit(module, batches, loader, ckpt_path=start, weights_only=True)
@@ -218,7 +220,7 @@ def _trainer(recipe: Recipe, folder: Path, callbacks: list[Any], bar: bool) -> p
         plugins=[AtomicCheckpoints()],
         use_distributed_sampler=False,  # EpochOrder shares the images out itself
         num_sanity_val_steps=0,
-        log_every_n_steps=10**9,  # History logs once an epoch
+        log_every_n_steps=1,  # no step logs anything: History logs once an epoch
         enable_checkpointing=True,
         enable_progress_bar=bar,
         enable_model_summary=False,

@@ -11,9 +11,10 @@ import torch
 from torch import Tensor, nn
 from torchmetrics.classification import MulticlassConfusionMatrix
 
+from ..bounds import lipschitz
 from ..certify import PixelAccuracy
 from ..core.errors import NonFiniteError, explain
-from ..layers import fold
+from ..layers import fold, retract_
 from ..metrics import Certified
 from ..models import LipModel
 from .loading import Batch, mixed_seed
@@ -76,6 +77,10 @@ class Training(pl.LightningModule):
             )
         return loss
 
+    def on_train_batch_end(self, *_: Any) -> None:
+        """Bring the weights of `mode = "retract"` back to orthonormal ones."""
+        retract_(self.model)
+
     def configure_optimizers(self) -> Any:
         """AdamW, and a learning rate set at every step."""
         part = self.recipe.optim
@@ -100,8 +105,6 @@ class Training(pl.LightningModule):
         logits = self._folded[0](images).float()
         self.confusion.update(logits, target)
         if self.certifies:
-            from ..bounds import lipschitz
-
             height, width = int(images.shape[-2]), int(images.shape[-1])
             if (height, width) not in self._bounds:
                 self._bounds[height, width] = lipschitz(self._folded[0], (height, width)).value

@@ -21,6 +21,7 @@ class ModelPart:
     size: str = "S"
     constraint: str = "orthogonal"
     scale: str = "fixed"
+    mode: str = "project"
     mean: float | tuple[float, ...] = 0.5
     std: float | tuple[float, ...] = 0.5
     options: dict[str, Any] = field(default_factory=dict)

@@ -7,7 +7,7 @@ from onelip.models import create
 
 CONSTRAINTS = ["orthogonal", "spectral", None, "orthogonium"]
 OPTIONS = {
-    "deeplabv3": {},
+    "deeplabv3": {"widths": (8, 16), "repeats": 1},
     "unet": {},
     "fcn": {},
     "convnet": {},

@@ -57,8 +57,8 @@ class LipModel(nn.Module):
         self.normalize: nn.Module = InputNormalization(config.mean, config.std)
         self.build(make, **config.options)
 
-    def build(self, make: Factory, **options: Any) -> None:
-        """Create the layers, and set `multiple_of`."""
+    def build(self, make: Factory, *_: Any, **options: Any) -> None:
+        """Create the layers, and set `multiple_of`; a subclass names its options."""
         raise NotImplementedError
 
     def network(self, x: Tensor) -> Tensor:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pickle
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -77,6 +76,8 @@ def import_reference(
             found = f"{short} of shape {tuple(state[short].shape)} and {state[short].dtype}"
             raise _refusal(path, f"{found} where {tuple(own[name].shape)}, torch.float32 belongs")
         filled[name] = state[short]
+    # There the scale multiplies the whole layer, c (W x + b); here the weight alone, (c W) x + c b.
+    filled["classifier.bias"] = state["classifier.coeff"] * state["classifier.bias"]
     model.load_state_dict(filled, strict=True)
     return fold(model.eval())
 
@@ -84,7 +85,7 @@ def import_reference(
 def _read(path: str | Path) -> dict[str, Tensor]:
     try:
         state: Any = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, EOFError, ValueError, pickle.UnpicklingError) as error:
+    except Exception as error:  # a damaged file makes the unpickler fail in any way
         raise DataError(
             explain(f"{path} cannot be read as a checkpoint of tensors", received=error)
         ) from error

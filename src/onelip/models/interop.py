@@ -34,7 +34,7 @@ class _Scaled(nn.Module):
     """Mixin: the weight is `coeff` times the one of `source`, computed in full precision."""
 
     coeff: Tensor
-    source: nn.Module
+    source: Any
 
     def _adopt(self, source: nn.Module, scale: float, learnable: bool) -> None:
         del self.weight
@@ -46,9 +46,14 @@ class _Scaled(nn.Module):
             self.register_buffer("coeff", value)
 
     def _effective(self) -> Tensor:
-        source = self.source
+        # Orthogonium's power iteration writes its vectors at every call, also in eval mode. Put back, they make
+        # the weight a function of the stored state: what is folded and bounded is what was trained and saved.
+        vectors = [] if self.training else [p for p in self.source.parameters() if not p.requires_grad]
+        kept = [vector.detach().clone() for vector in vectors]
         with full_precision(self.coeff.device):
-            weight: Tensor = self.coeff * source.weight
+            weight: Tensor = self.coeff * self.source.weight
+        for vector, value in zip(vectors, kept, strict=True):
+            vector.data.copy_(value)
         return weight
 
 
@@ -59,7 +64,7 @@ class OrthogoniumConv2d(_Scaled, nn.Conv2d):
         None by itself; `onelip.lipschitz` bounds the effective weight.
     """
 
-    weight = property(_Scaled._effective)  # type: ignore[assignment]
+    weight = property(_Scaled._effective)
 
 
 class OrthogoniumConvTranspose2d(_Scaled, nn.ConvTranspose2d):
@@ -69,7 +74,7 @@ class OrthogoniumConvTranspose2d(_Scaled, nn.ConvTranspose2d):
         None by itself; `onelip.lipschitz` bounds the effective weight.
     """
 
-    weight = property(_Scaled._effective)  # type: ignore[assignment]
+    weight = property(_Scaled._effective)
 
 
 class OrthogoniumLinear(_Scaled, nn.Linear):
@@ -79,7 +84,7 @@ class OrthogoniumLinear(_Scaled, nn.Linear):
         None by itself; `onelip.lipschitz` bounds the effective weight.
     """
 
-    weight = property(_Scaled._effective)  # type: ignore[assignment]
+    weight = property(_Scaled._effective)
 
 
 def orthogonium_conv(

@@ -57,7 +57,7 @@ def export_onnx(model: LipModel, path: str | Path, size: tuple[int, int]) -> Bou
         file = Path(folder) / "model.onnx"
         _export(folded, example, file)
         proto = onnx.load(str(file))
-    _annotate(proto, model, serialize(folded), bound)
+    _annotate(proto, model, serialize(folded), bound, [height, width])
     raw: bytes = proto.SerializeToString()
     _compare(runtime, raw, folded, example)
     atomic_write(path, raw)
@@ -93,11 +93,11 @@ def _export(folded: LipModel, example: Tensor, file: Path) -> None:
         )
 
 
-def _annotate(proto: Any, model: LipModel, raw: bytes, bound: Bound) -> None:
+def _annotate(proto: Any, model: LipModel, raw: bytes, bound: Bound, size: list[int]) -> None:
     entries = {
         "onelip.lipschitz": repr(bound.value),
         "onelip.p": repr(float(bound.p)),
-        "onelip.size": json.dumps(list(bound.size)),
+        "onelip.size": json.dumps(size),
         "onelip.weights_sha256": hashlib.sha256(raw).hexdigest(),
         "onelip.config": json.dumps(model.config, sort_keys=True),
     }

@@ -121,11 +121,17 @@ def restore(config: ModelConfig, raw: bytes, source: str | Path) -> LipModel:
         state = read_tensors(raw)
     except (SafetensorError, ValueError, KeyError) as error:
         raise _broken(source, f"the weights cannot be read: {error}") from error
-    model = build(config, folded=True)
+    try:
+        model = build(config, folded=True)
+    except InputError as error:
+        raise _broken(source, f"it describes no model: {error}") from error
     expected = {k: (tuple(v.shape), v.dtype) for k, v in model.state_dict().items()}
     received = {k: (tuple(v.shape), v.dtype) for k, v in state.items()}
     if received != expected:
         raise _broken(source, "the weights are those of another model: " + _difference(received, expected))
+    for name, value in model.normalize.state_dict().items():
+        if not torch.equal(value, state[f"normalize.{name}"]):
+            raise _broken(source, f"the input normalisation of weights and configuration differ ({name})")
     model.load_state_dict(state, strict=True, assign=True)
     return model.eval()
 
@@ -134,6 +140,9 @@ def _check_record(record: Any, folder: Path) -> ModelConfig:
     if not isinstance(record, dict) or set(record) != _KEYS or record["format"] != FORMAT:
         keys = sorted(map(str, record)) if isinstance(record, dict) else type(record).__name__
         raise _broken(folder / RECORD, f"it is not a model record of format {FORMAT}", keys, sorted(_KEYS))
+    bound = record["lipschitz"]
+    if not isinstance(bound, dict) or set(bound) != {"value", "p", "size"} or len(bound["size"]) != 2:
+        raise _broken(folder / RECORD, "it records no bound", bound, "value, p and size (h, w)")
     if _digest(record) != record["sha256"]:
         raise _broken(folder / RECORD, "its content was changed after it was written (SHA-256 differs)")
     try:

@@ -23,9 +23,13 @@ def image(path: Path, size: tuple[int, int] = SIZE, seed: int = 0) -> Path:
     return path
 
 
-def label(path: Path, values: np.ndarray | int, *, palette: bool = False, size: tuple[int, int] = SIZE) -> Path:
+def label(
+    path: Path, values: np.ndarray | int, *, palette: bool = False, size: tuple[int, int] = SIZE
+) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
-    array = np.full(size, values, dtype=np.uint8) if np.isscalar(values) else np.asarray(values, dtype=np.uint8)
+    array = (
+        np.full(size, values, dtype=np.uint8) if np.isscalar(values) else np.asarray(values, dtype=np.uint8)
+    )
     picture = Image.fromarray(array)
     if palette:
         picture = Image.fromarray(array, mode="L").convert("P")
@@ -53,8 +57,10 @@ def test_camvid_void_and_order(camvid: Path) -> None:
     dataset = data.camvid(camvid, "train")
     assert dataset.ids == ("b", "a")  # the order of the list, not of the alphabet
     pixels, target = dataset[0]
-    assert pixels.dtype == torch.float32 and pixels.shape == (3, *SIZE)
-    assert 0 <= pixels.min() and pixels.max() <= 1
+    assert pixels.dtype == torch.float32
+    assert pixels.shape == (3, *SIZE)
+    assert pixels.min() >= 0
+    assert pixels.max() <= 1
     assert target.dtype == torch.int64
     assert torch.equal(target, torch.from_numpy(stripes(0, 3, 10, 255).astype(np.int64)))
 
@@ -163,7 +169,8 @@ def test_cityscapes_ids(tmp_path: Path) -> None:
     dataset = data.cityscapes(tmp_path)
     target = dataset[0][1].flatten()
     assert len(dataset.classes) == 19
-    assert dataset.classes[0] == "road" and dataset.classes[18] == "bicycle"
+    assert dataset.classes[0] == "road"
+    assert dataset.classes[18] == "bicycle"
     assert target[official].tolist() == list(range(19))
     others = [v for v in range(256) if v not in official]
     assert target[others].unique().tolist() == [255]
@@ -192,7 +199,8 @@ def test_oxford_pet_trimap_minus_one(tmp_path: Path) -> None:
     assert dataset.classes == ("pet", "background", "border")
     assert torch.equal(dataset[0][1], torch.from_numpy(stripes(0, 1, 2).astype(np.int64)))
     train, val = data.oxford_pet(tmp_path, "train"), data.oxford_pet(tmp_path, "val")
-    assert sorted([*train.ids, *val.ids]) == sorted(names) and len(val) == 2
+    assert sorted([*train.ids, *val.ids]) == sorted(names)
+    assert len(val) == 2
 
 
 @pytest.fixture
@@ -200,7 +208,9 @@ def own(tmp_path: Path) -> Path:
     for stem in ("a", "b"):
         image(tmp_path / "train" / "images" / f"{stem}.jpg")
         label(tmp_path / "train" / "masks" / f"{stem}.png", stripes(5, 9, 200))
-    (tmp_path / "dataset.toml").write_text('name="roofs"\nclasses=["ground","roof"]\nvalues=[5,9]\nvoid=[200]\n')
+    (tmp_path / "dataset.toml").write_text(
+        'name="roofs"\nclasses=["ground","roof"]\nvalues=[5,9]\nvoid=[200]\n'
+    )
     return tmp_path
 
 
@@ -246,7 +256,8 @@ def test_folder_description_is_checked(own: Path, text: str, match: str) -> None
 def test_resize_and_cache(camvid: Path) -> None:
     dataset = data.camvid(camvid, size=(12, 16), cache=True)
     first, target = dataset[0]
-    assert first.shape == (3, 12, 16) and set(target.unique().tolist()) == {0, 3, 10, 255}  # never blended
+    assert first.shape == (3, 12, 16)
+    assert set(target.unique().tolist()) == {0, 3, 10, 255}
     (camvid / "train" / "images" / "b.webp").unlink()
     assert torch.equal(dataset[0][0], first)
     with pytest.raises(IndexError, match="outside the 2 images"):
@@ -283,7 +294,8 @@ def real(name: str) -> data.SegmentationDataset:
 
 def test_real_camvid() -> None:
     dataset = real("camvid")
-    assert len(dataset) == 367 and dataset[0][0].shape == (3, 360, 480)
+    assert len(dataset) == 367
+    assert dataset[0][0].shape == (3, 360, 480)
     record = json.loads((dataset.samples[0].image.parents[2] / "classes.json").read_text())
     stats = data.class_statistics(dataset)
     assert [*stats.pixels, stats.void] == record["train_pixel_counts"]
@@ -292,5 +304,6 @@ def test_real_camvid() -> None:
 
 def test_real_kvasir() -> None:
     dataset = real("kvasir")
-    assert len(dataset) == 800 and dataset[0][0].shape == (3, 256, 256)
+    assert len(dataset) == 800
+    assert dataset[0][0].shape == (3, 256, 256)
     assert data.class_statistics(dataset).shares[1] == pytest.approx(0.1537, abs=1e-3)

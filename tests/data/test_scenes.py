@@ -14,9 +14,14 @@ from onelip.core.errors import DataError, InputError
 
 
 def test_deterministic_by_seed_and_index() -> None:
-    first, second, other = data.scenes(4, (48, 64)), data.scenes(9, (48, 64)), data.scenes(4, (48, 64), seed=1)
+    first, second, other = (
+        data.scenes(4, (48, 64)),
+        data.scenes(9, (48, 64)),
+        data.scenes(4, (48, 64), seed=1),
+    )
     for k in (3, 0):  # any order, any length of the set
-        assert torch.equal(first[k][0], second[k][0]) and torch.equal(first[k][1], second[k][1])
+        assert torch.equal(first[k][0], second[k][0])
+        assert torch.equal(first[k][1], second[k][1])
     assert not torch.equal(first[0][0], other[0][0])
     assert not torch.equal(first[0][0], first[1][0])
 
@@ -32,7 +37,8 @@ def test_all_classes_appear_and_nothing_is_void() -> None:
 @pytest.mark.parametrize("size", [(16, 16), (33, 71), (360, 480)])
 def test_any_size(size: tuple[int, int]) -> None:
     image, target = data.scenes(1, size)[0]
-    assert image.shape == (3, *size) and target.shape == size
+    assert image.shape == (3, *size)
+    assert target.shape == size
 
 
 def test_the_picture_follows_the_labels() -> None:
@@ -62,16 +68,23 @@ def test_inspect_counts_by_hand(tmp_path: Path) -> None:
     masks = {"one": [[0, 0, 1, 255]], "two": [[0, 0, 0, 0]], "bad": [[0, 7, 7, 0]]}
     for name, values in masks.items():
         Image.fromarray(np.array(values, dtype=np.uint8)).save(tmp_path / "train" / "masks" / f"{name}.png")
-        Image.fromarray(np.full((1, 4, 3), 51, dtype=np.uint8)).save(tmp_path / "train" / "images" / f"{name}.png")
+        Image.fromarray(np.full((1, 4, 3), 51, dtype=np.uint8)).save(
+            tmp_path / "train" / "images" / f"{name}.png"
+        )
     report = data.inspect(data.folder(tmp_path))
-    assert report["images"] == 3 and report["sizes"] == {"1x4": 2}
-    assert len(report["problems"]) == 1 and "bad.png: label ids" in report["problems"][0]
+    assert report["images"] == 3
+    assert report["sizes"] == {"1x4": 2}
+    assert len(report["problems"]) == 1
+    assert "bad.png: label ids" in report["problems"][0]
     rows = {row["name"]: row for row in report["classes"]}
-    assert rows["a"]["share"] == 6 / 8 and rows["b"]["share"] == 1 / 8 and report["void_share"] == 1 / 8
+    assert rows["a"]["share"] == 6 / 8
+    assert rows["b"]["share"] == 1 / 8
+    assert report["void_share"] == 1 / 8
     assert [rows[k]["images"] for k in "abc"] == [2, 1, 0]
     # frequencies: a 6 of 8 pixels, b 1 of 4, c nowhere; the median of (3/4, 1/4) is 1/2
     assert [rows[k]["weight"] for k in "abc"] == pytest.approx([2 / 3, 2.0, 0.0])
-    assert report["mean"] == [0.2] * 3 and report["std"] == [0.0] * 3
+    assert report["mean"] == [0.2] * 3
+    assert report["std"] == [0.0] * 3
 
 
 def test_statistics_of_nothing_raise(tmp_path: Path) -> None:

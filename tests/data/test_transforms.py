@@ -10,7 +10,9 @@ from hypothesis import strategies as st
 from onelip.core.errors import InputError
 from onelip.data.transforms import Augment
 
-COLORS = torch.tensor([[10, 200, 90], [240, 20, 30], [60, 60, 250], [128, 250, 128], [0, 0, 0]], dtype=torch.uint8)
+COLORS = torch.tensor(
+    [[10, 200, 90], [240, 20, 30], [60, 60, 250], [128, 250, 128], [0, 0, 0]], dtype=torch.uint8
+)
 
 
 def blocks(seed: int, height: int, width: int, block: int = 8) -> tuple[torch.Tensor, torch.Tensor]:
@@ -48,9 +50,12 @@ def test_labels_stay_with_their_pixels(
     image, labels = blocks(seed, *size)
     augment = Augment(crop=crop, scale=(low, high), flip=0.5, vflip=0.5, rotate=rotate)
     pixels, target = augment(image, labels, torch.Generator().manual_seed(seed))
-    assert pixels.shape == (3, *crop) and target.shape == crop
-    assert pixels.dtype == torch.float32 and target.dtype == torch.int64
-    assert pixels.min() >= 0 and pixels.max() <= 1
+    assert pixels.shape == (3, *crop)
+    assert target.shape == crop
+    assert pixels.dtype == torch.float32
+    assert target.dtype == torch.int64
+    assert pixels.min() >= 0
+    assert pixels.max() <= 1
     assert set(target.unique().tolist()) <= {*labels.unique().tolist(), 255}
     sure = inner(target)
     agree = nearest_color(pixels)[sure] == target[sure]
@@ -62,7 +67,11 @@ def test_labels_stay_with_their_pixels(
 def test_padding_is_void_never_class_zero(seed: int) -> None:
     image, labels = blocks(seed, 24, 24)
     labels.fill_(3)
-    for augment in (Augment(crop=(48, 48)), Augment(crop=(24, 24), scale=(0.5, 0.5)), Augment(rotate=45.0, flip=0)):
+    for augment in (
+        Augment(crop=(48, 48)),
+        Augment(crop=(24, 24), scale=(0.5, 0.5)),
+        Augment(rotate=45.0, flip=0),
+    ):
         _, target = augment(image, labels, torch.Generator().manual_seed(seed))
         assert set(target.unique().tolist()) <= {3, 255}
     _, target = Augment(crop=(48, 48))(image, labels, torch.Generator().manual_seed(seed))
@@ -73,31 +82,37 @@ def test_same_generator_same_result() -> None:
     image, labels = blocks(0, 40, 56)
     augment = Augment(crop=(32, 32), scale=(0.5, 2.0), rotate=10.0, jitter=0.3)
     a, b, c = (augment(image, labels, torch.Generator().manual_seed(s)) for s in (1, 1, 2))
-    assert torch.equal(a[0], b[0]) and torch.equal(a[1], b[1])
+    assert torch.equal(a[0], b[0])
+    assert torch.equal(a[1], b[1])
     assert not torch.equal(a[0], c[0])
 
 
 def test_without_options_nothing_changes() -> None:
     image, labels = blocks(3, 40, 56)
     pixels, target = Augment(flip=0.0)(image, labels, torch.Generator().manual_seed(0))
-    assert torch.equal(pixels, image / 255.0) and torch.equal(target, labels.long())
+    assert torch.equal(pixels, image / 255.0)
+    assert torch.equal(target, labels.long())
 
 
 def test_certain_flips() -> None:
     image, labels = blocks(4, 40, 56)
     pixels, target = Augment(flip=1.0, vflip=1.0)(image, labels, torch.Generator().manual_seed(0))
-    assert torch.equal(pixels, (image / 255.0).flip(1, 2)) and torch.equal(target, labels.long().flip(0, 1))
+    assert torch.equal(pixels, (image / 255.0).flip(1, 2))
+    assert torch.equal(target, labels.long().flip(0, 1))
 
 
 def test_jitter_leaves_labels_alone() -> None:
     image, labels = blocks(5, 40, 56)
     pixels, target = Augment(flip=0.0, jitter=0.5)(image, labels, torch.Generator().manual_seed(0))
-    assert torch.equal(target, labels.long()) and not torch.equal(pixels, image / 255.0)
-    assert pixels.min() >= 0 and pixels.max() <= 1
+    assert torch.equal(target, labels.long())
+    assert not torch.equal(pixels, image / 255.0)
+    assert pixels.min() >= 0
+    assert pixels.max() <= 1
 
 
 @pytest.mark.parametrize(
-    "options", [{"scale": (0.0, 1.0)}, {"scale": (2.0, 1.0)}, {"flip": 1.5}, {"jitter": 1.0}, {"crop": (0, 3)}]
+    "options",
+    [{"scale": (0.0, 1.0)}, {"scale": (2.0, 1.0)}, {"flip": 1.5}, {"jitter": 1.0}, {"crop": (0, 3)}],
 )
 def test_impossible_options(options: dict) -> None:
     with pytest.raises(InputError, match="not possible"):

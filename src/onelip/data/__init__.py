@@ -20,8 +20,8 @@ from .dataset import to_tensors as to_tensors
 from .readers import camvid as camvid
 from .readers import folder as folder
 from .readers import kvasir as kvasir
-from .scenes import SceneDataset as SceneDataset
-from .scenes import scenes as scenes
+from .streets import SceneDataset as SceneDataset
+from .streets import scenes as scenes
 from .summary import ClassStatistics as ClassStatistics
 from .summary import class_statistics as class_statistics
 from .summary import inspect as inspect

@@ -12,7 +12,7 @@ from .benchmarks import cityscapes, oxford_pet, voc
 from .dataset import FileDataset, SegmentationDataset, check_size
 from .layout import pick_split
 from .readers import camvid, folder, kvasir
-from .scenes import scenes
+from .streets import scenes
 
 # Name -> reader, and the folder names under which the set is looked for.
 _READERS: dict[str, tuple[Callable[..., FileDataset], tuple[str, ...]]] = {

@@ -14,8 +14,8 @@ from .recipe_files import recipe_names as recipe_names
 from .recipe_files import to_toml as to_toml
 
 if TYPE_CHECKING:
-    from .fit import FitResult as FitResult
-    from .fit import fit as fit
+    from .fitting import FitResult as FitResult
+    from .fitting import fit as fit
 
 __all__ = ["FitResult", "Recipe", "fit", "load_recipe", "recipe_names", "to_toml"]
 
@@ -23,7 +23,7 @@ __all__ = ["FitResult", "Recipe", "fit", "load_recipe", "recipe_names", "to_toml
 def __getattr__(name: str) -> object:
     """Load Lightning only when something is trained."""
     if name in {"fit", "FitResult"}:
-        module = import_module(f"{__name__}.fit")
+        module = import_module(f"{__name__}.fitting")
         globals().update(fit=module.fit, FitResult=module.FitResult)
         return globals()[name]
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -7,6 +7,7 @@ import logging
 import sys
 
 from ..core.errors import OnelipError
+from .recipe_files import load_recipe
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -22,10 +23,13 @@ def main(arguments: list[str] | None = None) -> int:
     )
     options = parser.parse_intermixed_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", stream=sys.stderr)
-    from . import fit
-
     try:
-        fit(options.recipe, out=options.out, resume=options.resume, overrides=options.overrides)
+        recipe = load_recipe(
+            options.recipe, options.overrides
+        )  # a typing error is told before anything loads
+        from . import fit
+
+        fit(recipe, out=options.out, resume=options.resume)
     except OnelipError as error:
         sys.stderr.write(f"error: {error}\n")
         return 2

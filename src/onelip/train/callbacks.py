@@ -14,6 +14,7 @@ from pytorch_lightning.callbacks import Callback, Checkpoint
 
 from ..core.files import atomic_write
 from .module import Training
+from .recipe import Recipe
 
 log = logging.getLogger("onelip.train")
 _SIGN_OF_LIFE = 60.0  # seconds between two lines within an epoch
@@ -85,10 +86,11 @@ class History(Callback):
         pl_module.measured = {}
         self.rows.append(row)
         self._epochs_here += 1
+        named = {
+            f"val/{k}" if k in measured else f"train/{k}": row[k] for k in row if k not in {"epoch", "step"}
+        }
         for logger in trainer.loggers:
-            logger.log_metrics(
-                {f"train/{k}": row[k] for k in ("loss", "lr", "images_per_second")}, trainer.global_step
-            )
+            logger.log_metrics(named, trainer.global_step)
         if trainer.is_global_zero:
             atomic_write(self.path, to_csv(self.rows))
             self._tell(row, trainer, now)
@@ -119,17 +121,22 @@ class History(Callback):
 
 
 class Keeper(Checkpoint):
-    """Writes `last.ckpt` at the end of epochs, after everything that belongs to the epoch is done."""
+    """Writes `checkpoints/last.ckpt` at the end of epochs, after everything that belongs to the epoch is done.
 
-    def __init__(self, path: Path, *, every: int) -> None:
-        self.path, self.every = path, every
+    After a measured epoch it also writes the model as it is, so that a training can be looked at while it goes on.
+    """
+
+    def __init__(self, out: Path, recipe: Recipe, *, size: tuple[int, int]) -> None:
+        self.out, self.recipe, self.size = out, recipe, size
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Write the checkpoint, if it is due."""
-        del pl_module
-        epoch = trainer.current_epoch + 1
-        if epoch % self.every == 0 or epoch == trainer.max_epochs:
-            trainer.save_checkpoint(self.path)
+        """Write what is due."""
+        assert isinstance(pl_module, Training)
+        epoch, last = trainer.current_epoch + 1, trainer.current_epoch + 1 == trainer.max_epochs
+        if last or epoch % self.recipe.run.checkpoint_every == 0:
+            trainer.save_checkpoint(self.out / "checkpoints" / "last.ckpt")
+        if trainer.is_global_zero and not last and epoch % self.recipe.val.every == 0:
+            pl_module.model.save(self.out / "model", size=self.size)
 
 
 def to_csv(rows: list[Row]) -> str:

@@ -168,12 +168,9 @@ def _run(
     """Let Lightning train, and hand every error on as what it is."""
     bar = sys.stderr.isatty() if progress is None else progress
     history = History(folder, quiet=bar)
-    trainer = _trainer(
-        recipe,
-        folder,
-        [history, Keeper(folder / "checkpoints" / "last.ckpt", every=recipe.run.checkpoint_every)],
-        bar,
-    )
+    height, width = parts[1].labels(0).shape
+    keeper = Keeper(folder, recipe, size=(int(height), int(width)))
+    trainer = _trainer(recipe, folder, [history, keeper], bar)
     rank, world = trainer.global_rank, trainer.world_size
     batches = train_loader(parts[0], recipe, rank=rank, world=world)
     module = Training(model, loss, recipe, steps=len(batches) * recipe.optim.epochs)

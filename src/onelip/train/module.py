@@ -70,7 +70,7 @@ class Training(pl.LightningModule):
         if not torch.isfinite(loss):
             raise NonFiniteError(
                 explain(
-                    f"the loss is {float(loss)} in epoch {self.current_epoch}",
+                    f"the loss is {float(loss.detach())} in epoch {self.current_epoch}",
                     why="training diverged; the last checkpoint is from before",
                     fix="lower optim.lr, or set optim.clip=1.0",
                 )
@@ -129,7 +129,6 @@ class Training(pl.LightningModule):
             self.proven = max(self._bounds.values(), default=None)
             self.measured |= {"lipschitz": self.proven} if self.proven is not None else {}
         self._folded = []
-        self.log_dict({f"val/{k}": v for k, v in self.measured.items()}, sync_dist=False, rank_zero_only=True)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Record which training this is."""

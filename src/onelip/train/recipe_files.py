@@ -72,7 +72,8 @@ def _toml_value(value: Any) -> str:
         return "{" + ", ".join(f"{k} = {_toml_value(v)}" for k, v in value.items()) + "}"
     if isinstance(value, list | tuple):
         return "[" + ", ".join(_toml_value(v) for v in value) + "]"
-    return json.dumps(value)  # for texts, numbers and booleans the two notations agree
+    # For texts, numbers and booleans the two notations agree, but for one control character.
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
 def _read(source: str | Path) -> dict[str, Any]:

@@ -70,10 +70,10 @@ def check_trainable(width: int, kernel: Pair, stride: Pair) -> None:
     if width < 2 and kernel != stride:
         refuse(
             "too few channels per group",
-            f"{width} channel in and out of each group",
-            "at least 2 channels per group",
+            f"{width} channel wide groups",
+            "at least 2 channels in or out of each group",
             why="the only orthogonal kernels of one channel are shifts: no weight would be trained",
-            fix="use fewer groups",
+            fix="use fewer groups or more channels (with a stride s, 2 s^2 channels out do as well)",
         )
 
 

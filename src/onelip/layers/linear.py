@@ -76,4 +76,5 @@ class UnitNormLinear(OrthogonalLinear):
     """
 
     def _project(self, matrix: Tensor) -> Tensor:
-        return matrix / matrix.norm(dim=1, keepdim=True).clamp_min(torch.finfo(matrix.dtype).tiny)
+        lengths: Tensor = torch.linalg.vector_norm(matrix, dim=1, keepdim=True)
+        return matrix / lengths.clamp_min(torch.finfo(matrix.dtype).tiny)

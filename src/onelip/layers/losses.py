@@ -99,6 +99,10 @@ class TauCrossEntropy(nn.Module):
         """Return the scalar loss."""
         valid = check_target(logits, target, self.ignore_index)
         logits = at_least_single(logits)
+        if self.weight is not None and len(self.weight) != logits.shape[1]:
+            guards.refuse(
+                "class weights do not fit", len(self.weight), f"one weight per class, {logits.shape[1]}"
+            )
         weight = None if self.weight is None else self.weight.to(logits.dtype)
         total = F.cross_entropy(
             self.tau * logits, target, weight, ignore_index=self.ignore_index, reduction="sum"
@@ -134,10 +138,7 @@ class CosineLoss(nn.Module):
         labels = torch.where(valid, target, 0).unsqueeze(1)
         own = logits.gather(1, labels).squeeze(1)
         length = torch.linalg.vector_norm(logits, dim=1)
-        if self.per_pixel:
-            terms = (1 - own / (length + 1e-8))[valid]
-        else:
-            terms = _image_terms(own, length, valid)
+        terms = (1 - own / (length + 1e-8))[valid] if self.per_pixel else _image_terms(own, length, valid)
         return terms.mean() if len(terms) else logits.sum() * 0
 
 
@@ -147,7 +148,8 @@ def _image_terms(own: Tensor, length: Tensor, valid: Tensor) -> Tensor:
     counts = valid.reshape(len(valid), -1).sum(1)
     some = counts > 0
     cosine = own[some].sum(1) / (torch.linalg.vector_norm(length[some], dim=1) * counts[some].sqrt() + 1e-8)
-    return 1 - cosine
+    terms: Tensor = 1 - cosine
+    return terms
 
 
 def check_weight(weight: Sequence[float] | Tensor | None) -> Tensor | None:

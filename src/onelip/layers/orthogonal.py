@@ -59,7 +59,8 @@ class OrthogonalConv2d(LipschitzConv):
         # at stride 1 the cheaper of the kernel and its transpose is built
         self._swapped = phases == 1 and outs > ins
         rows, self._kept_columns = (ins, outs) if self._swapped else (outs, ins)
-        width = max(self._kept_columns, -(-rows // phases))
+        # the base has orthonormal rows on all inputs, or orthonormal columns on at least the kept inputs
+        width = max(self._kept_columns, rows // phases)
         guards.check_trainable(width, self.kernel_size, self.stride)
         count = kh - sh + kw - sw
         self.base = nn.Parameter(random_orthonormal(g, rows, width * phases))

@@ -62,11 +62,13 @@ class ScaledL2NormPool2d(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Pool `(B, C, H, W)`; the global pool gives `(B, C, 1, 1)`."""
         if self.kernel_size is None:
-            return torch.linalg.vector_norm(x, dim=(-2, -1), keepdim=True)
+            whole: Tensor = torch.linalg.vector_norm(x, dim=(-2, -1), keepdim=True)
+            return whole
         kh, kw = self.kernel_size
         rows, columns = x.shape[-2] // kh, x.shape[-1] // kw
-        windows = x[..., : rows * kh, : columns * kw].unflatten(-1, (columns, kw)).unflatten(-3, (rows, kh))
-        return torch.linalg.vector_norm(windows, dim=(-3, -1))
+        windows = x[..., : rows * kh, : columns * kw].reshape(*x.shape[:-2], rows, kh, columns, kw)
+        pooled: Tensor = torch.linalg.vector_norm(windows, dim=(-3, -1))
+        return pooled
 
     def extra_repr(self) -> str:
         """Describe the layer as torch does."""

@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch._subclasses.fake_tensor import unset_fake_temporarily
 
 from ..core.runtime import exact_matmul
 from .stiefel import polar
 
 
 def rms_gain(in_channels: int, out_channels: int, *, groups: int = 1, transposed: bool = False) -> float:
-    """Return the factor that keeps the root mean square of a signal through an orthogonal layer.
+    """Return the factor that keeps the root mean square of a signal near 1 through an orthogonal layer.
 
     Formula: `sqrt(out * groups / in)`; transposed `sqrt(in * groups / out)`, which is
-    `sqrt(out * 4 / in)` for a 2 x 2 layer of stride 2 that halves the channels.
+    `sqrt(out * 4 / in)` for a 2 x 2 layer of stride 2 that halves the channels. Exact there and for a
+    convolution of stride 1 with `in <= out`; a heuristic elsewhere. The factor is part of the bound.
 
     Example:
         >>> rms_gain(16, 64), rms_gain(64, 16, transposed=True)
@@ -68,15 +70,15 @@ class Reparametrized(nn.Module):
         sources = [*self._free(), self.coeff]
         learning = torch.is_grad_enabled() and any(source.requires_grad for source in sources)
         keep = not (self.training or learning or torch.compiler.is_compiling())
-        if keep and self._kept is not None and _same(self._kept[0], sources):
-            return self._kept[1]
         with full_precision(self.coeff.device):
+            if keep and self._kept is not None and _same(self._kept[0], sources):
+                return self._kept[1]
             matrices = [_at_least_single(matrix) for matrix in sources[:-1]]
             if self.mode == "project":
                 matrices = [self._project(matrix) for matrix in matrices]
             weight = self._assemble(matrices) * self.coeff.to(matrices[0].dtype)
-        if keep:
-            self._kept = ([source.detach().clone() for source in sources], weight)
+            if keep:
+                self._kept = ([source.detach().clone() for source in sources], weight)
         return weight
 
     @torch.no_grad()
@@ -103,8 +105,11 @@ def retract_(model: nn.Module) -> None:
 
 @contextmanager
 def full_precision(device: torch.device) -> Iterator[None]:
-    """Compute without autocast and without TF32."""
-    with exact_matmul(), torch.autocast(device.type, enabled=False):
+    """Compute without autocast and without TF32, with real numbers where only shapes are followed."""
+    # A weight depends on no input: inside a FakeTensorMode (the bound engine's shapes) its few real products
+    # are much cheaper than a thousand stand-ins. A compiler has to see the operations.
+    real = nullcontext() if torch.compiler.is_compiling() else unset_fake_temporarily()
+    with real, exact_matmul(), torch.autocast(device.type, enabled=False):
         yield
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 
-import torch
 from torch import Tensor, nn
 
 from .conv import LipschitzConv, Transposed
@@ -27,6 +26,7 @@ class SpectralConv2d(LipschitzConv):
         InputError: the setting has a norm above 1.
 
     Example:
+        >>> import torch
         >>> SpectralConv2d(3, 8, 3, stride=2)(torch.zeros(1, 3, 9, 9)).shape
         torch.Size([1, 8, 5, 5])
 
@@ -55,6 +55,7 @@ class SpectralConvTranspose2d(Transposed, SpectralConv2d):
     Guarantee: norm at most `|coeff| * (1 + 1e-6)` in float32; `onelip.lipschitz` proves the constant.
 
     Example:
+        >>> import torch
         >>> SpectralConvTranspose2d(8, 4)(torch.zeros(1, 8, 5, 7)).shape
         torch.Size([1, 4, 10, 14])
     """
@@ -66,6 +67,7 @@ class SpectralLinear(OrthogonalLinear):
     Guarantee: norm at most `|coeff| * (1 + 1e-6)` in float32; `onelip.lipschitz` proves the constant.
 
     Example:
+        >>> import torch
         >>> SpectralLinear(3, 5)(torch.zeros(2, 3)).shape
         torch.Size([2, 5])
     """

@@ -31,7 +31,8 @@ def random_orthonormal(*shape: int) -> Tensor:
     q, r = torch.linalg.qr(tall)
     # the sign of the diagonal of R makes the law uniform (Haar)
     q = (q * torch.where(torch.diagonal(r, dim1=-2, dim2=-1) < 0, -1.0, 1.0).unsqueeze(-2)).float()
-    return (q if rows >= columns else q.mT).contiguous()
+    result: Tensor = q if rows >= columns else q.mT
+    return result.contiguous()
 
 
 def polar(matrix: Tensor) -> Tensor:
@@ -103,7 +104,8 @@ def _orthonormalise(matrix: Tensor) -> Tensor:
     bound = gram.abs().sum(-1).amax(-1)[..., None, None].clamp_min(tiny)
     q, gram = q * bound.rsqrt(), gram / bound
     identity = torch.eye(gram.shape[-1], dtype=q.dtype, device=q.device)
-    adaptive = q.device.type == "cpu" and not torch.compiler.is_compiling()
+    # numbers are read back only where that is cheap and allowed: not on a GPU, nor on traced stand-ins
+    adaptive = q.device.type == "cpu" and type(q) is Tensor and not torch.compiler.is_compiling()
     # one step maps a defect e to about 3/4 e^2: below this it lands under the rounding error
     enough = 0.5 * torch.finfo(q.dtype).eps ** 0.5
     for _ in range(_MOST_STEPS if adaptive else _FIXED_STEPS):

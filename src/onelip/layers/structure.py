@@ -53,7 +53,7 @@ class Split(nn.Module):
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         """Split `(B, C, ...)` along dimension 1."""
-        return x.split(self.sizes, dim=1)
+        return torch.split(x, self.sizes, dim=1)
 
 
 class Merge(Concat):

@@ -106,13 +106,15 @@ def test_every_parameter_that_asks_for_a_gradient_gets_one(tools, name, constrai
 @pytest.mark.parametrize("scale", ["fixed", "none"])
 @pytest.mark.parametrize("constraint", CONSTRAINTS)
 @pytest.mark.parametrize("name", NAMES)
-def test_the_bound_holds_and_is_not_absurd(tools, name, constraint, scale):
+def test_the_bound_holds_and_is_not_absurd(tools, local_gain, name, constraint, scale):
     make, batch = tools
     model = make(name, constraint, scale=scale)
-    size = tuple(batch(model, (11, 14)).shape[-2:])
-    bound = onelip.lipschitz(onelip.fold(model), size)
-    below = onelip.testing.lower_bound(onelip.fold(model), size, seed=0)
+    image = batch(model, (11, 14), count=1)
+    bound = onelip.lipschitz(onelip.fold(model), tuple(image.shape[-2:]))
+    below = local_gain(onelip.fold(model), image)
     assert 0 < below <= bound.value
+    if constraint in ("orthogonal", "orthogonium"):
+        assert below > 0.1 * bound.value  # the layers keep gradients, and the bound is near what happens
     if constraint in ("orthogonal", "orthogonium") and scale == "none":
         assert bound.value == pytest.approx(2.0, rel=1e-3)  # 1 / std, and nothing else
 

@@ -13,7 +13,7 @@ import torch
 
 import onelip
 from onelip import data, train
-from onelip.core.errors import ConfigError, NonFiniteError
+from onelip.core.errors import ConfigError, DataError, NonFiniteError
 from onelip.train.loading import Augmented, EpochOrder, make_augment, open_split, train_loader
 from onelip.train.module import _rate
 from onelip.train.objective import class_weights, log_scale, make_loss
@@ -187,6 +187,28 @@ def test_images_of_different_size_need_a_decision(tmp_path: Path) -> None:
     overrides = {"data.dataset": str(tmp_path), "data.size": [], "data.images": 0, "optim.epochs": 1}
     with pytest.raises(ConfigError, match=r"differ in size.*data\.size"):
         train.fit("demo", out=tmp_path / "run", overrides=overrides)
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_corrupt_image_is_one_sentence(tmp_path: Path, workers: int) -> None:
+    from PIL import Image
+
+    for split in ("train", "val"):
+        for k in range(3):
+            for part, mode in (("images", "RGB"), ("masks", "L")):
+                (tmp_path / split / part).mkdir(parents=True, exist_ok=True)
+                Image.new(mode, (32, 32)).save(tmp_path / split / part / f"{k}.png")
+    (tmp_path / "dataset.toml").write_text('classes=["a","b"]')
+    (tmp_path / "train" / "images" / "1.png").write_bytes(b"nothing")
+    overrides = {"data.dataset": str(tmp_path), "data.size": [], "data.images": 0, "data.workers": workers}
+    with pytest.raises(DataError, match=r"^\S*1\.png cannot be read as a picture") as caught:
+        train.fit("demo", out=tmp_path / "run", overrides=overrides)
+    assert "Traceback" not in str(caught.value)
+
+
+def test_progress_bar(tmp_path: Path) -> None:
+    result = train.fit("demo", out=tmp_path, overrides={**TINY, "optim.epochs": 1}, progress=True)
+    assert len(result.history) == 1
 
 
 def test_command_line_errors_are_one_sentence(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from pytorch_lightning.loggers import TensorBoardLogger
 
 from .. import models
 from ..core import runtime
-from ..core.errors import ConfigError, explain
+from ..core.errors import ConfigError, OnelipError, explain
 from ..core.files import atomic_write, write_json
 from ..data import SegmentationDataset
 from .callbacks import History, Keeper, Row
@@ -192,12 +192,22 @@ def _run(
             warnings.filterwarnings("ignore", message=".*Checkpoint directory.*exists and is not empty.*")
             loader = val_loader(parts[1], recipe, rank=rank, world=world)
             trainer.fit(module, batches, loader, ckpt_path=start, weights_only=True)
+    except OnelipError as error:
+        raise _unwrapped(error) from error
     except SystemExit as stop:  # what Lightning makes of Ctrl-C
         if isinstance(stop.__context__, KeyboardInterrupt):
             signal.signal(signal.SIGINT, handler)
             raise KeyboardInterrupt from stop
         raise
     return history.rows
+
+
+def _unwrapped(error: OnelipError) -> OnelipError:
+    """Return the error that a loading process met, without the traceback that torch writes into its text."""
+    text = str(error)
+    if "Original Traceback" not in text:
+        return error
+    return type(error)(text.rsplit(f"{type(error).__name__}: ", 1)[-1].strip())
 
 
 def _trainer(recipe: Recipe, folder: Path, callbacks: list[Any], bar: bool) -> pl.Trainer:

@@ -8,8 +8,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from onelip.core.numbers import round_down
-
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
@@ -88,9 +86,8 @@ def _radius_panel(
     limit = top or (float(np.quantile(known, 0.99)) if known.size else 0.0) or 1.0
     axis.imshow(grey, cmap="gray", vmin=0, vmax=1)
     shown = axis.imshow(np.ma.masked_invalid(radius), cmap="viridis", vmin=0.0, vmax=limit, alpha=0.8)
-    median = round_down(float(np.median(known)), 3) if known.size else "undefined"
-    wrong = "; 0 where wrong" if certificate.target is not None else ""
-    axis.set_title(f"certified radius (median {median}{wrong})", fontsize=9)
+    axis.set_title("certified radius", fontsize=9)
     bar = figure.colorbar(shown, ax=axis, fraction=0.04, pad=0.02)
-    bar.set_label(f"eps, l{certificate.p:g} of the whole image", fontsize=7)
+    wrong = "; 0 where wrong" if certificate.target is not None else ""
+    bar.set_label(f"eps (l{certificate.p:g}){wrong}", fontsize=7)
     bar.ax.tick_params(labelsize=7)

@@ -1,0 +1,1 @@
+"""Command line. Nothing heavy is imported before a command runs."""

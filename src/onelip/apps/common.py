@@ -1,0 +1,144 @@
+"""What all commands share: options, exit statuses, parsing, tables, results."""
+
+from __future__ import annotations
+
+import functools
+import math
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, ParamSpec
+
+import typer
+
+from onelip.core import errors, files
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+BAD_INPUT, INTERRUPTED = 2, 130
+P = ParamSpec("P")
+
+Seed = Annotated[
+    int, typer.Option("--seed", min=0, help="Seed of everything random; recorded in the results.")
+]
+Device = Annotated[str, typer.Option("--device", help="auto, cpu or cuda.")]
+Out = Annotated[Path, typer.Option("--out", help="Folder for results.json and what else is written.")]
+
+
+def guarded(command: Callable[P, None]) -> Callable[P, None]:
+    """Turn the errors of onelip into one sentence and status 2, an interruption into status 130."""
+
+    @functools.wraps(command)
+    def run(*args: P.args, **options: P.kwargs) -> None:
+        try:
+            command(*args, **options)
+        except errors.UnsoundError:
+            raise  # a bug of ours: the traceback is what a report of it needs
+        except errors.OnelipError as error:
+            fail(" ".join(str(error).split()))
+            raise typer.Exit(BAD_INPUT) from error
+        except KeyboardInterrupt as error:
+            fail("interrupted; what was done is kept, continue with --resume where the command has it")
+            raise typer.Exit(INTERRUPTED) from error
+
+    return run
+
+
+def fail(sentence: str) -> None:
+    """Say on the error stream what went wrong."""
+    sys.stderr.write(f"onelip: {sentence}\n")
+
+
+def show_log() -> None:
+    """Show the progress messages of a training on the error stream."""
+    import logging
+
+    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(message)s", stream=sys.stderr)
+    logging.getLogger("onelip").setLevel(logging.INFO)
+
+
+def parse_size(text: str | None) -> tuple[int, int] | None:
+    """Read a size HxW.
+
+    Example:
+        >>> parse_size("360x480")
+        (360, 480)
+    """
+    if text is None:
+        return None
+    parts = text.lower().split("x")
+    if len(parts) != 2 or not all(part.isdigit() and int(part) > 0 for part in parts):
+        raise errors.InputError(
+            errors.explain(
+                "--size is not a size", received=repr(text), expected="HxW, as 360x480 (height first)"
+            )
+        )
+    return int(parts[0]), int(parts[1])
+
+
+def parse_numbers(text: str, option: str = "--eps") -> list[float]:
+    """Read numbers separated by commas.
+
+    Example:
+        >>> parse_numbers("0.1, 0.5")
+        [0.1, 0.5]
+    """
+    try:
+        return [float(part) for part in text.split(",")]
+    except ValueError as error:
+        raise errors.InputError(
+            errors.explain(
+                f"{option} is not a list of numbers", received=repr(text), expected="as 0.05,0.1,0.5"
+            )
+        ) from error
+
+
+def console() -> Console:
+    """Terminal for tables: plain text when the output is no terminal."""
+    from rich.console import Console
+
+    return Console(soft_wrap=False, width=None if sys.stdout.isatty() else 120)
+
+
+def show_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
+    """Print a table; all columns but the first are right aligned when they hold numbers."""
+    from rich import box
+    from rich.table import Table
+
+    table = Table(title=title, box=box.SIMPLE_HEAD, title_justify="left", title_style="bold")
+    for number, column in enumerate(columns):
+        numeric = number > 0 and all(_numeric(row[number]) for row in rows)
+        table.add_column(column, justify="right" if numeric else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*(str(cell) for cell in row))
+    console().print(table)
+
+
+def _numeric(cell: object) -> bool:
+    text = str(cell).removesuffix(" %").removesuffix(" s")
+    return text in ("-", "") or text.replace(".", "").replace("-", "").replace("e", "").isdigit()
+
+
+def show_python(code: str) -> None:
+    """Print the Python that does the same."""
+    console().print("The same in Python:", style="bold")
+    for line in code.splitlines():
+        console().print(f"    {line}", highlight=False, markup=False, soft_wrap=True)
+
+
+def write_results(out: Path, results: dict[str, Any]) -> None:
+    """Write results.json and say where."""
+    files.write_json(out / "results.json", results)
+    console().print(f"results: {out / 'results.json'}", markup=False, highlight=False, soft_wrap=True)
+
+
+def percent(value: float | None) -> str:
+    """A share in per cent, never rounded up; a dash where it is undefined."""
+    return "-" if value is None else f"{math.floor(value * 1e4 + 1e-9) / 100:.2f} %"
+
+
+def model_folder(path: str) -> str:
+    """The folder of a model: also that of a training, which has it inside as `model`."""
+    inner = Path(path) / "model"
+    return str(inner) if (inner / "config.json").is_file() else path

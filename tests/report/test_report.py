@@ -1,0 +1,181 @@
+"""The report: self-contained, complete, honest in its rounding, and clear when something is missing."""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+from html.parser import HTMLParser
+
+import pytest
+
+from onelip import report
+from onelip.core import errors
+
+PIXEL = base64.b64decode(
+    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
+)
+
+
+def results(name="lipnet", **changes):
+    eps = [0.0, 0.1, 0.5]
+    shared = {"average": "micro", "eps": eps, "count": 2, "undefined": 0, "p": "2"}
+    row = {
+        "rms": 1e-4,
+        "rms_255": 0.0255,
+        "accuracy_macro": 0.5,
+        "stability_micro": 0.6,
+        "stability_macro": None,
+    }
+    return {
+        "kind": "certify",
+        "complete": True,
+        "date": "2026-01-02T03:04:05+00:00",
+        "seed": 7,
+        "command": "onelip certify a b",
+        "python": 'onelip.load("a") # <b>',
+        "versions": {"torch": "2.15"},
+        "machine": {"cores": 2, "device": "cpu"},
+        "model": {"name": name, "path": "a", "weights_sha256": "abc123"},
+        "data": {
+            "name": "scenes",
+            "split": "val",
+            "images": 2,
+            "total": 5,
+            "size": [32, 48],
+            "value_count": 4608,
+        },
+        "p": 2,
+        "lipschitz": 6.531972647,
+        "bound": [
+            {"name": "head", "rule": "Conv2d", "local": 1.00000001, "running": 2.0, "reason": "why <not>"}
+        ],
+        "assumptions": ["exact arithmetic"],
+        "rows": [{"eps": 0.1, "accuracy_micro": 0.899999, **row}],
+        "curves": [
+            {"criterion": "PixelAccuracy", "clean": 0.93, "values": [0.93, 0.9, 0.2], **shared},
+            {"criterion": "Stability", "clean": 1.0, "values": [1.0, None, 0.3], **shared},
+        ],
+        "clean": {
+            "pixel_accuracy_micro": 0.93,
+            "pixel_accuracy_macro": 0.9,
+            "miou": 0.5,
+            "iou": {"sky": 0.9, "car": None},
+        },
+        "undefined": 1,
+        "seconds_per_image": 0.123456,
+        "pictures": [{"file": "pictures/0.png", "caption": "image zero"}],
+        **changes,
+    }
+
+
+def store(folder, content):
+    (folder / "pictures").mkdir(parents=True)
+    (folder / "pictures" / "0.png").write_bytes(PIXEL)
+    (folder / "results.json").write_text(json.dumps(content))
+    return folder
+
+
+class Links(HTMLParser):
+    """Everything a browser would load, and the nesting of tags."""
+
+    def __init__(self):
+        super().__init__()
+        self.sources, self.open = [], []
+
+    def handle_starttag(self, tag, attributes):
+        self.sources += [v for k, v in attributes if k in ("src", "href", "xlink:href") and v]
+        if tag not in ("meta", "img", "br", "link", "path", "use", "rect"):
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attributes):
+        self.sources += [v for k, v in attributes if k in ("src", "href", "xlink:href") and v]
+
+    def handle_endtag(self, tag):
+        if tag in self.open:
+            assert self.open.pop() == tag
+
+
+def test_the_page_needs_nothing_but_itself(tmp_path):
+    page = report.write([store(tmp_path / "a", results())]).read_text()
+    links = Links()
+    links.feed(page)
+    assert links.open == []
+    assert links.sources
+    assert all(source.startswith(("data:", "#")) for source in links.sources)
+    assert not re.search(r"@import|<script|url\((?!#)", page)
+
+
+def test_the_page_says_everything(tmp_path):
+    page = report.write([store(tmp_path / "a", results())]).read_text()
+    for text in (
+        "exact arithmetic",
+        "abc123",
+        "torch 2.15",
+        "2026-01-02T03:04:05+00:00",
+        "<dd>7</dd>",
+        "onelip certify a b",
+        "why &lt;not&gt;",
+        "# &lt;b&gt;",
+        "image zero",
+        "4608 values",
+        "1 images without a valid pixel",
+        "prefers-color-scheme: dark",
+        "currentColor",
+        base64.b64encode(PIXEL).decode(),
+    ):
+        assert text in " ".join(page.split()), text
+    assert "interrupted" not in page
+
+
+def test_rounding_is_on_the_safe_side(tmp_path):
+    page = report.write([store(tmp_path / "a", results())]).read_text()
+    assert "89.99 %" in page  # certified 0.899999, rounded down
+    assert "90.00 %" not in page.split("<tbody>")[1].split("</tbody>")[0].replace("50.00 %", "")
+    assert "1.00001" in page  # local constant 1.00000001, rounded up
+    assert "6.53198" in page
+
+
+def test_several_models_share_one_page(tmp_path):
+    folders = [store(tmp_path / n, results(n)) for n in ("lipnet", "twin")]
+    page = report.write(folders, tmp_path / "both")
+    assert page == tmp_path / "both" / "report.html"
+    text = page.read_text()
+    assert "lipnet and twin" in text
+    assert "lipnet: pixel accuracy" in text
+    assert "twin: stability" in text
+    assert text.count('<td class="text">twin</td>') == 1
+
+
+def test_an_interrupted_run_says_so(tmp_path):
+    page = report.write([store(tmp_path / "a", results(complete=False))]).read_text()
+    assert "interrupted after 2 of 5 images" in page
+
+
+def test_rendering_twice_gives_the_same_bytes(tmp_path):
+    folder = store(tmp_path / "a", results())
+    assert report.write([folder]).read_bytes() == report.write([folder]).read_bytes()
+
+
+def test_undefined_averages_are_dashes(tmp_path):
+    row = {"eps": 0.1, "rms": 1e-4, "rms_255": 0.02}
+    row |= {f"{c}_{a}": None for c in ("accuracy", "stability") for a in ("micro", "macro")}
+    clean = {"pixel_accuracy_micro": None, "pixel_accuracy_macro": None, "miou": None, "iou": {}}
+    page = report.write([store(tmp_path / "a", results(rows=[row], clean=clean, curves=[]))]).read_text()
+    assert "<b>-</b>" in page
+
+
+def test_missing_pieces_are_named(tmp_path):
+    with pytest.raises(errors.DataError, match="does not exist"):
+        report.write([tmp_path])
+    (tmp_path / "results.json").write_text('{"kind": "train"}')
+    with pytest.raises(errors.DataError, match=r"holds no certified results.*no model, data"):
+        report.write([tmp_path])
+    (tmp_path / "results.json").write_text("[1]")
+    with pytest.raises(errors.DataError, match="an object"):
+        report.read(tmp_path)
+    folder = store(tmp_path / "a", results())
+    (folder / "pictures" / "0.png").unlink()
+    with pytest.raises(errors.DataError, match=r"picture .*cannot be read"):
+        report.write([folder])
+    assert not (folder / "report.html").exists()

@@ -45,7 +45,7 @@ def jacobian_norm(model, image, steps=25):
     for _ in range(steps):
         direction = direction / direction.norm()
         _, forward = torch.func.jvp(model, (x,), (direction,))
-        gain = float(forward.norm())
+        gain = float(forward.detach().norm())
         _, pull = torch.func.vjp(model, x)
         direction = pull(forward)[0].detach()
     return gain

@@ -196,6 +196,8 @@ FIRST = "encoder.encoder.0.mod.parametrizations.weight_1.original"
         (lambda s: s.update({FIRST.replace("mod.", ""): s[FIRST]}), "both mean"),
         (lambda s: s.update({FIRST: s[FIRST][..., :1]}), "of shape"),
         (lambda s: s.update({FIRST: s[FIRST].double()}), "float64"),
+        (lambda s: s["classifier.coeff"].fill_(torch.nan), "classifier.coeff is not finite"),
+        (lambda s: s.update({"aspp.lipconstant": torch.ones(())}), "aspp.lipconstant"),
         (lambda s: s["encoder.encoder.1.lipconstant"].fill_(2.0), "lipconstant = 2.0"),
         (lambda s: s.update({"encoder.encoder.0.lipconstant": torch.ones(())}), "encoder.0.lipconstant"),
     ],

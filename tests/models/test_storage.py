@@ -183,7 +183,11 @@ def test_an_edited_record(saved, edit):
     ("edit", "text"),
     [
         (lambda r: r["lipschitz"].update(value=r["lipschitz"]["value"] * 0.999), "above the recorded one"),
-        (lambda r: r["lipschitz"].update(value=float("nan")), "above the recorded one"),
+        (lambda r: r["lipschitz"].update(value=float("nan")), "records no bound"),
+        (lambda r: r["lipschitz"].update(value="2"), "records no bound"),
+        (lambda r: r["lipschitz"].update(size=[0, 4]), "records no bound"),
+        (lambda r: r["lipschitz"].update(size=[4]), "records no bound"),
+        (lambda r: r["lipschitz"].update(p=3), "records no bound"),
         (lambda r: r["model"].update(name="unet"), "describes no model"),
         (lambda r: r["model"].update(name="fnc"), "unknown architecture"),
         (lambda r: r["model"].update(classes=7), "another model"),

@@ -315,3 +315,32 @@ def test_one_channel_and_options_of_the_architectures(tools):
             model.config["options"].items()
             >= {k: list(v) if isinstance(v, tuple) else v for k, v in options.items()}.items()
         )
+
+
+def test_the_unit_head_has_rows_of_norm_one(tools, local_gain):
+    make, batch = tools
+    model = onelip.fold(make("convnet", head="unit"))
+    torch.testing.assert_close(model.head.weight.norm(dim=1), torch.ones(3))
+    image = batch(model, (9, 9), count=1)
+    assert local_gain(onelip.fold(model), image) <= onelip.lipschitz(model, (9, 9)).value
+
+
+def test_the_scaled_pool_keeps_the_bound_at_every_size(tools):
+    make, _ = tools
+    model = onelip.fold(make("convnet", scale="none"))
+    for size in [(4, 4), (64, 31)]:
+        assert onelip.lipschitz(model, size).value == pytest.approx(2.0, rel=1e-3)
+    twin = onelip.fold(make("convnet", None))
+    assert onelip.lipschitz(twin, (64, 64)).value < onelip.lipschitz(twin, (8, 8)).value / 4
+
+
+def test_retraction_mode_builds_trains_and_folds(tools):
+    make, batch = tools
+    model = make("fcn", mode="retract", scale="none").train()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.5)
+    for _ in range(3):
+        optimizer.zero_grad()
+        model(batch(model)).square().mean().backward()
+        optimizer.step()
+        onelip.layers.retract_(model)
+    assert onelip.lipschitz(onelip.fold(model.eval()), (8, 8)).value == pytest.approx(2.0, rel=1e-3)

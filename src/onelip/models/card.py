@@ -45,14 +45,13 @@ A perturbation of an image is measured by the {norm} norm over all its values, i
 {assumptions}"""
 
 
-def model_card(record: dict[str, Any], assumptions: tuple[str, ...]) -> str:
+def model_card(record: dict[str, Any], assumptions: tuple[str, ...], *, dense: bool) -> str:
     """Return the README of a stored model, from its record."""
     model, bound = record["model"], record["lipschitz"]
     height, width = bound["size"]
     p, channels = bound["p"], model["in_channels"]
     count = channels * height * width
     level = (1 if math.isinf(p) else count ** (1 / p)) / 255
-    dense = model["name"] not in ("convnet", "mlp")
     return _TEMPLATE.format(
         name=model["name"],
         size=model["size"],

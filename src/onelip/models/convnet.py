@@ -26,6 +26,15 @@ class ConvNet(LipModel):
     rows of norm 1 ("unit": each logit alone is 1-Lipschitz in the features; the joint bound is larger).
 
     Options: `widths` of the stages, `repeats` of blocks in each, `head`.
+
+    Guarantee:
+        None by itself: `onelip.lipschitz(model, size)` bounds the weights as they are.
+
+    Example:
+        >>> import torch, onelip
+        >>> model = onelip.models.create("convnet", classes=10, size="XS", in_channels=1)
+        >>> model(torch.zeros(5, 1, 28, 28)).shape
+        torch.Size([5, 10])
     """
 
     dense: ClassVar[bool] = False

@@ -39,6 +39,15 @@ class FCN(LipModel):
     "transposed" ($s$ transposed convolutions, kernel 2, stride 2, on the logits).
 
     Options: `widths` of the stages, `repeats` of blocks in each, `upsample`.
+
+    Guarantee:
+        None by itself: `onelip.lipschitz(model, size)` bounds the weights as they are.
+
+    Example:
+        >>> import torch, onelip
+        >>> model = onelip.models.create("fcn", classes=2, size="XS", upsample="transposed")
+        >>> model(torch.zeros(1, 3, 21, 30)).shape
+        torch.Size([1, 2, 21, 30])
     """
 
     defaults: ClassVar[dict[str, Any]] = {"upsample": "bilinear"}

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from ..core.errors import DataError, IntegrityError, explain
+from ..layers import BatchCentering, MaxMin
 from ..layers.fold import fold
 from .base import LipModel
 from .zoo import create
@@ -75,6 +76,8 @@ def import_reference(
         if state[short].shape != own[name].shape or state[short].dtype != torch.float32:
             found = f"{short} of shape {tuple(state[short].shape)} and {state[short].dtype}"
             raise _refusal(path, f"{found} where {tuple(own[name].shape)}, torch.float32 belongs")
+        if not bool(state[short].isfinite().all()):
+            raise _refusal(path, f"{short} is not finite")
         filled[name] = state[short]
     # There the scale multiplies the whole layer, c (W x + b); here the weight alone, (c W) x + c b.
     filled["classifier.bias"] = state["classifier.coeff"] * state["classifier.bias"]
@@ -122,7 +125,7 @@ def _check_units(units: dict[str, Tensor], model: LipModel, path: str | Path) ->
     modules = dict(model.named_modules())
     for name, value in units.items():
         place = name.rpartition(".")[0]
-        known = place in modules and not hasattr(modules[place], "coeff")
+        known = isinstance(modules.get(place), MaxMin | BatchCentering)
         if not known or value.numel() != 1 or value.item() != 1.0:
             raise _refusal(
                 path, f"{name} = {value.tolist()} where an activation or centring of constant 1 belongs"

@@ -18,6 +18,15 @@ class MLP(LipModel):
 
     Options: `widths` of the hidden layers; `image_size` (h, w), or None for flat inputs, where `in_channels` is
     the number of features F.
+
+    Guarantee:
+        None by itself: `onelip.lipschitz(model, size)` bounds the weights as they are; size (1, 1) for flat inputs.
+
+    Example:
+        >>> import torch, onelip
+        >>> model = onelip.models.create("mlp", classes=10, in_channels=1, image_size=(28, 28))
+        >>> model(torch.zeros(5, 1, 28, 28)).shape
+        torch.Size([5, 10])
     """
 
     dense: ClassVar[bool] = False

@@ -14,6 +14,7 @@ from safetensors.torch import save as write_tensors
 
 from .._version import __version__
 from ..bounds import lipschitz
+from ..core import checks
 from ..core.errors import DataError, InputError, IntegrityError, OnelipError, explain
 from ..core.files import atomic_folder, read_json, write_json
 from ..layers.fold import fold
@@ -45,6 +46,14 @@ def save(model: LipModel, path: str | Path, *, size: tuple[int, int] | None = No
         InputError: the model is not what its configuration builds (changed layers, an unregistered class).
         StorageError: the folder could not be written.
         BoundError: no bound can be proven.
+
+    Example:
+        >>> import tempfile, onelip
+        >>> model = onelip.models.create("mlp", classes=2, size="XS", in_channels=4)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     model.save(folder + "/model")
+        ...     onelip.load(folder + "/model").folded
+        True
     """
     folded = fold(model)
     raw = serialize(folded)
@@ -62,7 +71,9 @@ def save(model: LipModel, path: str | Path, *, size: tuple[int, int] | None = No
     with atomic_folder(path) as folder:
         (folder / WEIGHTS).write_bytes(raw)
         write_json(folder / RECORD, record)
-        (folder / CARD).write_text(model_card(record, tuple(bound.assumptions)), encoding="utf-8")
+        (folder / CARD).write_text(
+            model_card(record, tuple(bound.assumptions), dense=model.dense), encoding="utf-8"
+        )
 
 
 def load(path: str | Path) -> LipModel:
@@ -140,15 +151,24 @@ def _check_record(record: Any, folder: Path) -> ModelConfig:
     if not isinstance(record, dict) or set(record) != _KEYS or record["format"] != FORMAT:
         keys = sorted(map(str, record)) if isinstance(record, dict) else type(record).__name__
         raise _broken(folder / RECORD, f"it is not a model record of format {FORMAT}", keys, sorted(_KEYS))
-    bound = record["lipschitz"]
-    if not isinstance(bound, dict) or set(bound) != {"value", "p", "size"} or len(bound["size"]) != 2:
-        raise _broken(folder / RECORD, "it records no bound", bound, "value, p and size (h, w)")
+    _check_recorded_bound(record["lipschitz"], folder)
     if _digest(record) != record["sha256"]:
         raise _broken(folder / RECORD, "its content was changed after it was written (SHA-256 differs)")
     try:
         return ModelConfig.from_dict(record["model"])
     except InputError as error:
         raise _broken(folder / RECORD, f"it describes no model: {error}") from error
+
+
+def _check_recorded_bound(bound: Any, folder: Path) -> None:
+    try:
+        usable = set(bound) == {"value", "p", "size"} and len(checks.size(bound["size"])) == 2
+        usable = usable and checks.norm(bound["p"]) > 0 and isinstance(bound["value"], float)
+        usable = usable and checks.lipschitz(bound["value"]) > 0
+    except (InputError, TypeError):
+        usable = False
+    if not usable:
+        raise _broken(folder / RECORD, "it records no bound", bound, "value > 0, p and size (h, w)")
 
 
 def _check_bound(model: LipModel, recorded: dict[str, Any], folder: Path) -> None:

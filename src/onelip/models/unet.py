@@ -40,6 +40,15 @@ class UNet(LipModel):
     network is 1-Lipschitz after the normalisation. The classifier is a 1x1 convolution with bias.
 
     Options: `widths` of the levels, `repeats` of blocks in each level and direction.
+
+    Guarantee:
+        None by itself: `onelip.lipschitz(model, size)` bounds the weights as they are.
+
+    Example:
+        >>> import torch, onelip
+        >>> model = onelip.models.create("unet", classes=2, size="XS")
+        >>> model(torch.zeros(1, 3, 21, 30)).shape
+        torch.Size([1, 2, 21, 30])
     """
 
     sizes: ClassVar[dict[str, dict[str, Any]]] = {

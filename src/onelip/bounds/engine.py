@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import copy
+import inspect
 import math
 import operator
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import fx
 
 from ..core.errors import BoundError, PrecisionError, UnknownLayerError, explain
 from .refusals import unknown_layer, unknown_operation
 from .result import Layer
-from .shapes import BATCH, StandIns, values_in
+from .shapes import StandIns, values_in
 from .table import MODULES, OPERATIONS, Rule
 from .value import Value, join
 
@@ -39,18 +42,23 @@ def operation_name(node: fx.Node) -> str:
     target = node.target
     if isinstance(target, torch._ops.OpOverload):
         name = target._schema.name.split("::")[-1]
-        return f"aten::{name}" if f"aten::{name}" in OPERATIONS else name
-    return target if isinstance(target, str) else str(getattr(target, "__name__", target))
+    else:
+        name = target if isinstance(target, str) else str(getattr(target, "__name__", target))
+    # A few names mean one thing in torch.nn.functional and another as a method, torch function or operator.
+    special = f"aten::{name}"
+    return name if target is getattr(F, name, None) or special not in OPERATIONS else special
 
 
 class Engine:
     """Walks a graph; every tensor that depends on the input becomes a `Value`, everything else is computed."""
 
-    def __init__(self, graph: fx.GraphModule, shape: Sequence[int], p: float, like: torch.Tensor) -> None:
+    def __init__(
+        self, graph: fx.GraphModule, shape: Sequence[int], p: float, like: torch.Tensor, batch: int = 2
+    ) -> None:
         self.graph = graph
         self.modules = dict(graph.named_modules())
         self.p = p
-        self.stand_ins = StandIns(shape, like)
+        self.stand_ins = StandIns(shape, like, batch)
         self.env: dict[fx.Node, Any] = {}  # Values, and plain values that do not depend on the input
         self.rows: list[Layer] = []
         self.user_rules: set[str] = set()
@@ -77,7 +85,7 @@ class Engine:
         args, kwargs = self._resolve(node.args), self._resolve(node.kwargs)
         if not values_in((args, kwargs)):
             return self._constant(node, args, kwargs)
-        if node.target is operator.getitem and not isinstance(args[0], Value):
+        if node.target is operator.getitem and isinstance(args[0], tuple | list | dict):
             return self._one_output(node, args[0][args[1]])
         if node.target is getattr:
             return self._attribute(node, *args)
@@ -98,7 +106,7 @@ class Engine:
             with torch.no_grad():
                 return copy.deepcopy(self.modules[str(node.target)])(*args, **kwargs)
         name = operation_name(node)
-        if any(isinstance(a, torch.Tensor) for a in args[:1]) and _writes(name, kwargs):
+        if any(isinstance(a, torch.Tensor) for a in args[:1]) and _writes(node, name):
             raise UnknownLayerError(explain(f"`{node.name}` writes into a weight or constant", received=name))
         if name in _RANDOM:
             raise UnknownLayerError(
@@ -109,8 +117,8 @@ class Engine:
 
     def _attribute(self, node: fx.Node, owner: Any, name: str) -> Any:
         """Shapes, types and devices are constants; other attributes of a tensor are refused."""
-        if not isinstance(owner, Value):
-            return self._one_output(node, getattr(owner, name))
+        if not isinstance(owner, Value):  # the fields of torch.max, torch.sort, torch.topk
+            return self._one_output(node, owner[0] if name == "values" else None)
         if name not in _ATTRIBUTES:
             raise UnknownLayerError(
                 explain(f"`{node.name}` reads `.{name}` of a tensor that depends on the input")
@@ -133,18 +141,28 @@ class Engine:
             if found is None:
                 raise unknown_layer(place, layer)
             rule, inplace = found[1], bool(getattr(layer, "inplace", False))
-            stand_in = self.stand_ins.call_layer(layer, args, kwargs)
-            args = (layer, *args)
+            stand_in = self._try(place, lambda: self.stand_ins.call_layer(layer, args, kwargs))
+            arguments = (layer, *args)
         else:
             place, name = node.name, operation_name(node)
             known = OPERATIONS.get(name) or OPERATIONS.get(name.removesuffix("_"))
-            if known is None:
-                raise unknown_operation(place, name)
-            rule, inplace = known, _writes(name, kwargs)
-            stand_in = self.stand_ins.call(_function(node), args, kwargs)
+            if known is None or kwargs.get("out") is not None:
+                raise unknown_operation(place, name if known is None else f"{name}(out=...)")
+            rule, inplace, arguments = known, _writes(node, name), args
+            stand_in = self._try(place, lambda: self.stand_ins.call(_function(node), args, kwargs))
         if inplace:
             self._check_inplace(node)
-        return self._finish(place, rule, self._call(rule, place, stand_in, args, kwargs), stand_in)
+        return self._finish(place, rule, self._call(rule, place, stand_in, arguments, kwargs), stand_in)
+
+    def _try(self, place: str, run: Callable[[], Any]) -> Any:
+        try:
+            return run()
+        except Exception as error:
+            text = f"`{place}` cannot run on a batch of {self.stand_ins.batch} such images"
+            sample = tuple(self.stand_ins.sample.shape)
+            raise UnknownLayerError(
+                explain(text, received=f"{sample}: {error}", fix="check size and in_channels")
+            ) from error
 
     def _call(self, rule: Rule, place: str, stand_in: Any, args: Any, kwargs: Any) -> Any:
         if self.p not in rule.norms:
@@ -159,7 +177,7 @@ class Engine:
             return rule.function(*args, **kwargs)
         except BoundError as error:
             raise type(error)(f"`{place}`: {error}") from error
-        except (TypeError, AttributeError) as error:
+        except (TypeError, AttributeError, IndexError, ValueError, RuntimeError) as error:
             text = f"`{place}` ({rule.name}) is used in a way that its rule does not cover"
             raise UnknownLayerError(explain(text, received=error)) from error
 
@@ -179,11 +197,12 @@ class Engine:
 
     def _checked(self, place: str, value: Value, stand_in: torch.Tensor) -> Value:
         """Check that the batch came through untouched and that no precision was lost."""
-        if stand_in.dim() == 0 or stand_in.shape[0] != BATCH:
+        batch = self.stand_ins.batch
+        if stand_in.dim() == 0 or stand_in.shape[0] != batch:
             raise UnknownLayerError(
                 explain(
                     f"`{place}` does not keep the images of a batch apart",
-                    received=f"shape {tuple(stand_in.shape)} from a batch of {BATCH}",
+                    received=f"shape {tuple(stand_in.shape)} from a batch of {batch}",
                     expected="the batch as first dimension",
                 )
             )
@@ -199,14 +218,14 @@ class Engine:
     def _check_inplace(self, node: fx.Node) -> None:
         """Refuse in-place operations on memory that is read again: the graph would not show the change."""
         target = next(iter(node.all_input_nodes))
-        while len(target.users) == 1:
-            if target.op in ("placeholder", "get_attr") or not self._may_alias(target):
+        while len(target.users) == 1 and isinstance(self.env[target], Value):
+            if target.op == "placeholder" or not self._may_alias(target):
                 return
             target = next(iter(target.all_input_nodes))
         raise UnknownLayerError(
             explain(
-                f"`{node.name}` works in place on `{target.name}`, which is used again",
-                why="the later use would see the changed values",
+                f"`{node.name}` works in place on `{target.name}`, which is used again or belongs to the model",
+                why="whoever reads it later sees the changed values",
                 fix="use the out-of-place operation",
             )
         )
@@ -231,10 +250,13 @@ def _method(name: str) -> Callable[..., Any]:
     return lambda owner, *args, **kwargs: getattr(owner, name)(*args, **kwargs)
 
 
-def _writes(name: str, kwargs: dict[str, Any]) -> bool:
-    """Return whether an operation changes its first argument."""
-    return (
-        name in ("iadd", "isub", "imul", "itruediv")
-        or name.endswith("_")
-        or bool(kwargs.get("inplace", False))
-    )
+def _writes(node: fx.Node, name: str) -> bool:
+    """Return whether an operation changes one of its arguments."""
+    if name in ("iadd", "isub", "imul", "itruediv") or (name.endswith("_") and not name.endswith("__")):
+        return True
+    inplace = node.kwargs.get("inplace", False)
+    if inspect.isfunction(node.target):  # Python code of torch.nn.functional: `inplace` may come by position
+        with suppress(TypeError, ValueError):
+            bound = inspect.signature(node.target).bind(*node.args, **node.kwargs)
+            inplace = bound.arguments.get("inplace", False)
+    return bool(inplace) or node.kwargs.get("out") is not None

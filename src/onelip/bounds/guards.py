@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import random
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 from torch import nn
 from torch.nn.modules import module as torch_module
@@ -40,6 +44,33 @@ def check_model(model: nn.Module) -> None:
             )
     for name, tensor in [*model.named_parameters(), *model.named_buffers()]:
         _check_tensor(name, tensor)
+
+
+@contextmanager
+def undisturbed(model: nn.Module) -> Iterator[None]:
+    """Refuse code that draws random numbers or writes into the model while it is traced: it is no fixed function."""
+    chance, tensors = _chance(), _tensors(model)
+    try:
+        yield
+        drawn, written = chance != _chance(), tensors != _tensors(model)
+    finally:
+        random.setstate(chance[0])
+        torch.set_rng_state(torch.tensor(list(chance[1]), dtype=torch.uint8))
+    if drawn:
+        raise UnknownLayerError(explain("the forward pass is random", why="its output is no function"))
+    if written:
+        raise UnknownLayerError(
+            explain("the forward pass writes into the model's own tensors", why="calls would then differ")
+        )
+
+
+def _chance() -> tuple[tuple[object, ...], bytes]:
+    return random.getstate(), torch.get_rng_state().numpy().tobytes()
+
+
+def _tensors(model: nn.Module) -> list[tuple[str, int, int]]:
+    named = [*model.named_parameters(), *model.named_buffers()]
+    return [(name, id(tensor), tensor._version) for name, tensor in named]
 
 
 def _check_arithmetic() -> None:

@@ -51,8 +51,19 @@ def matrix_norm(matrix: torch.Tensor, p: float = 2.0) -> float:
     return float(sums.max()) * MARGIN
 
 
-def spectral_norm(m: torch.Tensor) -> float:
+def unit(m: torch.Tensor) -> tuple[torch.Tensor, float]:
+    """Return (m / 2^e, 2^e) with entries of at most one: squares can then neither overflow nor vanish."""
+    scale = math.ldexp(1.0, min(math.frexp(float(m.abs().max()))[1], 1000)) if m.numel() else 1.0
+    return m / scale, scale
+
+
+def spectral_norm(matrix: torch.Tensor) -> float:
     """Return the largest singular value of a float64 matrix plus its backward error, 10 max(m, n) u ||M||_F."""
+    m, scale = unit(matrix)
+    return scale * _unit_spectral_norm(m)
+
+
+def _unit_spectral_norm(m: torch.Tensor) -> float:
     rows, columns = m.shape
     frobenius = float(torch.linalg.vector_norm(m))
     if frobenius == 0 or min(rows, columns) == 1:

@@ -10,7 +10,7 @@ from torch import nn
 
 from ..core.errors import UnknownLayerError, explain
 from .norms import copies_factor
-from .rules_linear import scale_norm
+from .rules_linear import entries, scale_norm
 from .table import module_rule, operation
 from .value import Value, add, join
 
@@ -31,7 +31,7 @@ _SLOPES = {
     "atan": 1.0,
     "selu": 1.0507009873554805 * 1.6732632423543772 + 1e-9,  # slope below zero, at zero from the left
 }
-_CONTRACTIONS = ("relu", "relu6", "abs", "hardtanh", "softshrink", "tanhshrink", "sort_values")
+_CONTRACTIONS = ("relu", "relu6", "abs", "hardtanh", "softshrink", "tanhshrink")
 
 
 @operation(*_CONTRACTIONS, "relu_", "abs_", "hardtanh_", "relu6_", aliases=True)
@@ -108,10 +108,13 @@ def elu(
 
 @module_rule(nn.ELU, nn.CELU, aliases=True)
 def elu_module(layer: Any, x: Value) -> Value:
-    """Bound nn.ELU; CELU has slope one."""
-    return x.times(
-        max(1.0, abs(layer.alpha)) if isinstance(layer, nn.ELU) else 1.0, because="larger of the two slopes"
-    )
+    """Bound nn.ELU; CELU has slope one, but grows without bound for a negative alpha."""
+    if isinstance(layer, nn.CELU) and layer.alpha <= 0:
+        raise UnknownLayerError(
+            explain("CELU has no constant", received=f"alpha={layer.alpha}", expected="> 0")
+        )
+    slope = max(1.0, abs(layer.alpha)) if isinstance(layer, nn.ELU) else 1.0
+    return x.times(slope, because="larger of the two slopes")
 
 
 @operation("prelu", "_prelu_kernel")
@@ -133,7 +136,8 @@ def clamp(x: Value, min: Any = None, max: Any = None) -> Value:
         raise UnknownLayerError(
             explain("clamping to limits that depend on the input is not covered", fix="use maximum")
         )
-    return x.times(1.0, because="slope at most 1")
+    limits = [limit for limit in (min, max) if limit is not None]
+    return x.times(math.prod(spread(x, limit) for limit in limits), because="slope at most 1")
 
 
 def _check_dim(dim: Any, x: Value, name: str) -> int:
@@ -167,7 +171,7 @@ def log_softmax(x: Value, dim: Any = None, *_: Any, **__: Any) -> Value:
 @module_rule(nn.Softmax, nn.LogSoftmax, nn.Softmax2d)
 def softmax_module(layer: Any, x: Value) -> Value:
     """Bound softmax modules."""
-    dim = 1 if isinstance(layer, nn.Softmax2d) else layer.dim
+    dim = -3 if isinstance(layer, nn.Softmax2d) else layer.dim
     return (log_softmax if isinstance(layer, nn.LogSoftmax) else softmax)(x, dim)
 
 
@@ -209,8 +213,8 @@ def div(x: Any, divisor: Any, rounding_mode: Any = None) -> Value:
         raise UnknownLayerError(
             explain("division by a tensor that depends on the input, or rounding, has no constant")
         )
-    inverse = 1.0 / torch.as_tensor(_constant(divisor)).detach().double()
-    return x.times(scale_norm(inverse) * (1 + 1e-12) * spread(x, divisor), because="largest |1 / divisor|")
+    inverse = scale_norm(1.0 / entries(_constant(divisor)))
+    return x.times(inverse * (1 + 1e-12) * spread(x, divisor), because="largest |1 / divisor|")
 
 
 @operation("add", "iadd", "sub", "isub", "subtract", "rsub")
@@ -232,7 +236,7 @@ def negate(x: Value) -> Value:
 @operation("lerp")
 def lerp(a: Any, b: Any, weight: Any) -> Value:
     """Bound (1 - w) a + w b for a constant w."""
-    w = float(torch.as_tensor(_constant(weight)).detach())
+    w = float(_constant(weight))
     terms = [(f * spread(v, o), v) for f, v, o in ((1 - w, a, b), (w, b, a)) if isinstance(v, Value)]
     return add(terms, because="weighted sum")
 

@@ -18,6 +18,16 @@ _CONV = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 _CONV_TRANSPOSE = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 
 
+def need_dims(x: Value, dims: int, *, more: bool = False) -> None:
+    """Refuse a tensor with too few dimensions: torch would take its batch for channels or features."""
+    if len(x.shape) != dims and not (more and len(x.shape) > dims):
+        raise UnknownLayerError(
+            explain(
+                "the input has no batch dimension of its own", received=x.shape, expected=f"{dims} dimensions"
+            )
+        )
+
+
 def conv_padding(
     kernel: Sequence[int], dilation: Sequence[int], padding: str | int | Sequence[int]
 ) -> list[tuple[int, int]]:
@@ -34,14 +44,17 @@ def conv_padding(
     return [(q, q) for q in per_axis(padding, len(kernel))]
 
 
-def padding_copies(layer: Any, x: Value) -> int:
-    """Return how often the padding of a convolution layer may count one pixel, for the size at hand."""
+def padding_copies(layer: Any, x: Value, kernel: Sequence[int]) -> int:
+    """Return how often the padding of a convolution layer may count one pixel, for the size at hand.
+
+    `kernel` is the extent of the effective weight: some libraries grow it beyond `layer.kernel_size`.
+    """
     mode = layer.padding_mode
     if mode == "zeros":
         return 1
-    kernel, stride, dilation = layer.kernel_size, layer.stride, layer.dilation
+    stride, dilation = layer.stride, layer.dilation
     copies = 1
-    for axis, (before, after) in enumerate(conv_padding(kernel, dilation, layer.padding)):
+    for axis, (before, after) in enumerate(conv_padding(layer.kernel_size, dilation, layer.padding)):
         n, k, s, d = x.shape[2 + axis], kernel[axis], stride[axis], dilation[axis]
         out = (n + before + after - d * (k - 1) - 1) // s + 1
         if mode == "circular":
@@ -53,8 +66,9 @@ def padding_copies(layer: Any, x: Value) -> int:
 
 def conv_rule(layer: Any, x: Value, weight: torch.Tensor) -> Value:
     """Bound any layer that convolves as nn.Conv*d does, with the effective weight given."""
+    need_dims(x, weight.dim())
     constant = conv_norm(weight, stride=layer.stride, dilation=layer.dilation, groups=layer.groups, p=x.p)
-    copies = padding_copies(layer, x)
+    copies = padding_copies(layer, x, weight.shape[2:])
     if copies == 1:
         return x.times(constant, because="operator norm of the kernel, any size")
     because = f"operator norm times {layer.padding_mode} padding that repeats a pixel {copies} times"
@@ -70,6 +84,7 @@ def conv(layer: Any, x: Value) -> Value:
 @module_rule(*_CONV_TRANSPOSE)
 def conv_transpose(layer: Any, x: Value, output_size: Any = None) -> Value:
     """Bound a transposed convolution: the adjoint of a convolution; padding and output padding crop or extend."""
+    need_dims(x, layer.weight.dim())
     if layer.padding_mode != "zeros":
         raise UnknownLayerError(explain("transposed padding is unknown", received=layer.padding_mode))
     constant = conv_norm(
@@ -86,6 +101,7 @@ def conv_transpose(layer: Any, x: Value, output_size: Any = None) -> Value:
 @module_rule(nn.Linear)
 def linear(layer: Any, x: Value) -> Value:
     """Bound a dense layer by the norm of its effective weight."""
+    need_dims(x, 2, more=True)
     return x.times(linear_norm(layer.weight, x.p), because="norm of the matrix")
 
 
@@ -130,7 +146,7 @@ def batch_norm_function(
     return _batch_norm(x, running_var, weight, eps)
 
 
-@operation("aten::batch_norm")
+@operation("aten::batch_norm")  # also torch.batch_norm
 def batch_norm_aten(
     x: Value,
     weight: Any,
@@ -151,6 +167,7 @@ def _functional_conv(
 ) -> Value:
     if not isinstance(weight, torch.Tensor) or isinstance(x, torch.Tensor):
         raise UnknownLayerError(explain("a convolution whose kernel depends on the input has no constant"))
+    need_dims(x, weight.dim())
     constant = conv_norm(
         weight, stride=stride, dilation=dilation, groups=groups, p=x.p, transposed=transposed
     )
@@ -191,20 +208,27 @@ def linear_function(input: Value, weight: Any, bias: Any = None) -> Value:
     """Bound x W^T + b."""
     if not isinstance(weight, torch.Tensor) or weight.dim() != 2 or isinstance(input, torch.Tensor):
         raise UnknownLayerError(explain("a matrix that depends on the input has no constant"))
+    need_dims(input, 2, more=True)
     return input.times(linear_norm(weight, input.p), because="norm of the matrix")
 
 
 @operation("matmul")
 def matmul(a: Any, b: Any) -> Value:
     """Bound a product with one constant matrix, x @ M or M @ x."""
-    if isinstance(a, Value) and isinstance(b, torch.Tensor) and b.dim() == 2:
+    if isinstance(a, Value) and isinstance(b, torch.Tensor) and b.dim() == 2 and len(a.shape) > 1:
         return a.times(linear_norm(b.mT, a.p), because="norm of the matrix")
     if isinstance(b, Value) and isinstance(a, torch.Tensor) and a.dim() == 2 and len(b.shape) > 2:
         return b.times(linear_norm(a, b.p), because="norm of the matrix")
     raise UnknownLayerError(explain("a product of two tensors that depend on the input has no constant"))
 
 
-@operation("pad", "constant_pad_nd", aliases=True)
+@operation("constant_pad_nd")
+def constant_pad(x: Value, amounts: Sequence[int], value: float = 0.0) -> Value:
+    """Bound constant padding (aten)."""
+    return pad(x, amounts)
+
+
+@operation("pad", aliases=True)
 def pad(input: Value, pad: Sequence[int], mode: str = "constant", value: float | None = None) -> Value:
     """Bound padding (or cropping, when negative): constants shift, other modes repeat pixels."""
     copies = 1
@@ -226,7 +250,15 @@ def pad_module(layer: Any, x: Value) -> Value:
     return pad(x, layer.padding, mode)
 
 
+def entries(constant: torch.Tensor | float) -> torch.Tensor:
+    """Return the entries of a constant in float64; a number may be meant exactly or as the float32 it becomes."""
+    if isinstance(constant, torch.Tensor):
+        return constant.detach().double()
+    number = torch.tensor([constant], dtype=torch.float64)
+    return torch.cat([number, number.float().double()])
+
+
 def scale_norm(scale: torch.Tensor | float) -> float:
     """Return the largest |scale| of an elementwise product, whatever the norm."""
-    largest = float(torch.as_tensor(scale).detach().abs().max())
+    largest = float(entries(scale).abs().max())
     return largest if math.isfinite(largest) else math.inf

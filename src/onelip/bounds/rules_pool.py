@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any
 
 import torch
@@ -14,6 +14,8 @@ from torch import nn
 from ..core.errors import UnknownLayerError, explain
 from .matrix import matrix_norm
 from .norms import copies_factor, per_axis
+from .rules_elementwise import maximum
+from .rules_linear import need_dims
 from .table import module_rule, operation
 from .value import Value
 
@@ -56,6 +58,7 @@ def avg_pool2d(
     divisor_override: int | None = None,
 ) -> Value:
     """Bound average pooling exactly: it is the Kronecker product of one map per axis, windows and divisors alike."""
+    need_dims(input, 4)
     kernel, pad = _pair(kernel_size), _pair(padding)
     strides = _pair(stride) if stride not in (None, [], ()) else kernel
     norms = [
@@ -96,6 +99,7 @@ def _adaptive_norm(n: int, out: int, p: float) -> float:
 @operation("adaptive_avg_pool2d", "_adaptive_avg_pool2d")
 def adaptive_avg_pool2d(input: Value, output_size: Any) -> Value:
     """Bound adaptive average pooling exactly."""
+    need_dims(input, 4)
     sizes = output_size if isinstance(output_size, Sequence) else (output_size, output_size)
     outs = [input.shape[2 + i] if s is None else int(s) for i, s in enumerate(sizes)]
     norms = [_adaptive_norm(input.shape[2 + i], outs[i], input.p) for i in range(2)]
@@ -108,8 +112,17 @@ def adaptive_avg_pool_module(layer: Any, x: Value) -> Value:
     return adaptive_avg_pool2d(x, layer.output_size)
 
 
-@operation("max_pool1d", "max_pool2d", "max_pool3d")
-def max_pool(
+def overlapping_windows(x: Value, kernel_size: Any, stride: Any, dilation: Any, axes: int) -> int:
+    """Return how many windows share a pixel at most: prod ceil(k / (s / gcd(s, d)))."""
+    need_dims(x, axes + 2)
+    kernel, dilations = per_axis(kernel_size, axes), per_axis(dilation, axes)
+    strides = per_axis(stride, axes) if stride not in (None, [], ()) else kernel
+    terms = zip(kernel, strides, dilations, strict=True)
+    return math.prod(math.ceil(k / (s // math.gcd(s, d))) for k, s, d in terms)
+
+
+def _max_pool(
+    axes: int,
     input: Value,
     kernel_size: Any,
     stride: Any = None,
@@ -118,24 +131,25 @@ def max_pool(
     ceil_mode: bool = False,
     return_indices: bool = False,
 ) -> Value:
-    """Bound max pooling: a pixel wins in at most prod ceil(k / (s / gcd(s, d))) windows."""
+    """Bound max pooling: a pixel wins in the windows that hold it, and in no other."""
     if return_indices:
         raise UnknownLayerError(
             explain("max pooling with indices jumps and has no constant", fix="return_indices=False")
         )
-    axes = len(input.shape) - 2
-    kernel, dilations = per_axis(kernel_size, axes), per_axis(dilation, axes)
-    strides = per_axis(stride, axes) if stride not in (None, [], ()) else kernel
-    windows = math.prod(
-        math.ceil(k / (s // math.gcd(s, d))) for k, s, d in zip(kernel, strides, dilations, strict=True)
-    )
+    windows = overlapping_windows(input, kernel_size, stride, dilation, axes)
     return input.times(copies_factor(windows, input.p), because=f"a pixel lies in at most {windows} windows")
 
 
-@module_rule(nn.MaxPool1d, nn.MaxPool2d, nn.MaxPool3d)
+_MAX_POOLS: dict[type, int] = {nn.MaxPool1d: 1, nn.MaxPool2d: 2, nn.MaxPool3d: 3}
+for _axes in _MAX_POOLS.values():
+    operation(f"max_pool{_axes}d")(partial(_max_pool, _axes))
+
+
+@module_rule(*_MAX_POOLS)
 def max_pool_module(layer: Any, x: Value) -> Value:
     """Bound max pooling modules."""
-    return max_pool(
+    return _max_pool(
+        next(axes for cls, axes in _MAX_POOLS.items() if isinstance(layer, cls)),
         x,
         layer.kernel_size,
         layer.stride,
@@ -158,6 +172,7 @@ def adaptive_max_pool2d(input: Value, output_size: Any, return_indices: bool = F
     """Bound adaptive max pooling by the exact overlap of its windows."""
     if return_indices:
         raise UnknownLayerError(explain("max pooling with indices jumps and has no constant"))
+    need_dims(input, 4)
     sizes = output_size if isinstance(output_size, Sequence) else (output_size, output_size)
     windows = math.prod(
         _adaptive_windows(input.shape[2 + i], input.shape[2 + i] if s is None else int(s))
@@ -211,13 +226,16 @@ _SORTED = "sorting is an isometry piece by piece"
 
 
 @operation("max", "min")
-def extremum_with_index(x: Value, dim: Any = None, keepdim: bool = False) -> tuple[Value, None]:
-    """Bound extrema along a dimension; their indices jump and are refused when used."""
+def extremum_with_index(x: Any, dim: Any = None, keepdim: bool = False, *, other: Any = None) -> Any:
+    """Bound extrema of two tensors, or along a dimension; the indices of the latter jump: using them is refused."""
+    pair = dim if other is None else other
+    if isinstance(pair, torch.Tensor | Value):
+        return maximum(x, pair)
     reduced(x, dim, "max")
     return x.times(1.0, because="moves no further than its entries"), None
 
 
-@operation("sort", "msort")
+@operation("sort")
 def sort(x: Value, dim: int = -1, descending: bool = False, **_: Any) -> tuple[Value, None]:
     """Bound sorted values."""
     reduced(x, dim, "sort")
@@ -226,12 +244,20 @@ def sort(x: Value, dim: int = -1, descending: bool = False, **_: Any) -> tuple[V
 
 @operation("topk")
 def topk(x: Value, k: int, dim: int = -1, largest: bool = True, sorted: bool = True) -> tuple[Value, None]:
-    """Bound the k largest values."""
+    """Bound the k largest values; unsorted, their order may jump."""
+    if not sorted:
+        raise UnknownLayerError(explain("the order of topk(sorted=False) may jump", fix="sorted=True"))
     reduced(x, dim, "topk")
     return x.times(1.0, because=_SORTED), None
 
 
-@operation("norm", "linalg_vector_norm", "vector_norm")
+@operation("norm")
+def norm(x: Value, p: Any = "fro", dim: Any = None, keepdim: bool = False, **_: Any) -> Value:
+    """Bound torch.norm, which calls the order p."""
+    return vector_norm(x, p, dim)
+
+
+@operation("linalg_vector_norm", "vector_norm")
 def vector_norm(x: Value, ord: Any = 2, dim: Any = None, keepdim: bool = False, **_: Any) -> Value:
     """Bound a Euclidean norm along dimensions: the reverse triangle inequality, for p = 2 and 1."""
     reduced(x, dim, "a norm")

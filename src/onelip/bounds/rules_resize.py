@@ -81,10 +81,23 @@ def interpolate(
     return input.times(math.prod(norms), because=f"exact norm of each axis, {mode}")
 
 
-@operation("upsample_nearest2d", "_upsample_nearest_exact2d")
+def _aten(x: Value, size: Any, scales: Any, mode: str, align: bool | None = None) -> Value:
+    """Bound the `vec` operators, which get a size or a list of scales."""
+    if scales is not None and not isinstance(scales, Sequence):
+        raise UnknownLayerError(explain("only resizing by a size or a list of scales is covered"))
+    return interpolate(x, None if scales else size, scales or None, mode, align)
+
+
+@operation("_upsample_nearest_exact2d")
+def upsample_nearest_exact2d(x: Value, output_size: Any, scale_factors: Any = None, *_: Any) -> Value:
+    """Bound aten nearest resizing with pixel centres."""
+    return _aten(x, output_size, scale_factors, "nearest-exact")
+
+
+@operation("upsample_nearest2d")
 def upsample_nearest2d(x: Value, output_size: Any, scale_factors: Any = None, *_: Any) -> Value:
     """Bound aten nearest resizing."""
-    return interpolate(x, None if scale_factors else output_size, scale_factors or None, "nearest")
+    return _aten(x, output_size, scale_factors, "nearest")
 
 
 @operation("upsample_bilinear2d")
@@ -92,9 +105,7 @@ def upsample_bilinear2d(
     x: Value, output_size: Any, align_corners: bool, scale_factors: Any = None, *_: Any
 ) -> Value:
     """Bound aten bilinear resizing."""
-    return interpolate(
-        x, None if scale_factors else output_size, scale_factors or None, "bilinear", align_corners
-    )
+    return _aten(x, output_size, scale_factors, "bilinear", align_corners)
 
 
 @operation("upsample_bicubic2d")
@@ -102,9 +113,7 @@ def upsample_bicubic2d(
     x: Value, output_size: Any, align_corners: bool, scale_factors: Any = None, *_: Any
 ) -> Value:
     """Bound aten bicubic resizing."""
-    return interpolate(
-        x, None if scale_factors else output_size, scale_factors or None, "bicubic", align_corners
-    )
+    return _aten(x, output_size, scale_factors, "bicubic", align_corners)
 
 
 @module_rule(nn.Upsample, nn.UpsamplingNearest2d, nn.UpsamplingBilinear2d)

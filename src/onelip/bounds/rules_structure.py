@@ -12,6 +12,7 @@ from torch import nn
 from ..core.errors import PrecisionError, UnknownLayerError, explain
 from .norms import copies_factor
 from .rules_elementwise import contraction
+from .rules_pool import overlapping_windows
 from .table import module_rule, operation
 from .value import Value, cells, join, offsets
 
@@ -206,7 +207,7 @@ def slice_(x: Value, dim: int = 0, start: int | None = None, end: int | None = N
 def getitem(x: Value, index: Any) -> Value:
     """Bound indexing by integers, slices, None and Ellipsis, which keep entries at most once."""
     entries = list(index) if isinstance(index, tuple) else [index]
-    if any(not isinstance(e, int | slice | None | type(...)) for e in entries):
+    if any(not isinstance(e, int | slice | None | type(...)) or isinstance(e, bool) for e in entries):
         raise UnknownLayerError(
             explain(
                 "indexing by tensors or lists may repeat entries",
@@ -260,10 +261,17 @@ def repeat(x: Value, *args: Any, outputs: Any, **kwargs: Any) -> Value:
 
 @operation("unfold", "im2col")
 def unfold(x: Value, kernel_size: Any, dilation: Any = 1, padding: Any = 0, stride: Any = 1) -> Value:
-    """Bound the collection of windows: an entry lies in at most prod ceil(k / (s / gcd(s, d))) of them."""
-    from .rules_pool import max_pool
+    """Bound the collection of windows: an entry occurs once in each of its windows."""
+    windows = overlapping_windows(x, kernel_size, stride, dilation, axes=2)
+    return x.times(copies_factor(windows, x.p), because=f"an entry lies in at most {windows} windows")
 
-    return max_pool(x, kernel_size, stride, padding, dilation)
+
+@operation("aten::unfold")
+def unfold_method(x: Value, dimension: int, size: int, step: int) -> Value:
+    """Bound Tensor.unfold, which cuts overlapping blocks along one dimension."""
+    _not_batch(x, dimension, "unfolding")
+    copies = math.ceil(int(size) / int(step))
+    return x.times(copies_factor(copies, x.p), because=f"an entry lies in at most {copies} blocks")
 
 
 @module_rule(nn.Unfold)

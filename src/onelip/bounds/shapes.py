@@ -13,18 +13,17 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from .value import Value
 
-BATCH = 2  # two images are followed, so that an operation that mixes them shows in the shapes
-
 
 class StandIns:
     """Knows the stand-in tensor of every `Value`, and makes those of new ones."""
 
-    def __init__(self, shape: Sequence[int], like: torch.Tensor) -> None:
+    def __init__(self, shape: Sequence[int], like: torch.Tensor, batch: int) -> None:
+        self.batch = batch
         self.mode = FakeTensorMode(allow_non_fake_inputs=True)
         self._of: dict[int, torch.Tensor] = {}
         self._alive: list[Value] = []  # so that ids stay unique
         with self.mode:
-            self.sample = torch.empty(BATCH, *shape, dtype=like.dtype, device=like.device)
+            self.sample = torch.empty(batch, *shape, dtype=like.dtype, device=like.device)
 
     def store(self, value: Value, stand_in: torch.Tensor) -> Value:
         """Return the value with the shape of its stand-in, which is remembered."""

@@ -11,13 +11,14 @@ def drift_assumptions(model: nn.Module) -> list[str]:
     """Name the layers whose effective weight differs between two reads; their bound holds for the weights read."""
     drifting = []
     for name, module in model.named_modules():
-        if not parametrize.is_parametrized(module) and not isinstance(
-            getattr(type(module), "weight", None), property
-        ):
-            continue
-        first, second = module.weight, module.weight
-        if isinstance(first, torch.Tensor) and not torch.equal(first, second):
-            drifting.append(name or type(module).__name__)
+        computed = list(module.parametrizations) if parametrize.is_parametrized(module) else []
+        if isinstance(getattr(type(module), "weight", None), property):
+            computed.append("weight")
+        for attribute in computed:
+            first, second = getattr(module, attribute), getattr(module, attribute)
+            if isinstance(first, torch.Tensor) and not torch.equal(first, second):
+                drifting.append(name or type(module).__name__)
+                break
     if not drifting:
         return []
     shown = ", ".join(drifting[:3]) + (" ..." if len(drifting) > 3 else "")

@@ -37,7 +37,7 @@ def overridden(cls: type, parent: type, instance: object | None = None) -> str |
     >>> overridden(B, A), overridden(C, A)
     (None, 'forward')
     """
-    names = {n for base in parent.__mro__[:-1] for n in vars(base)} - _HARMLESS
+    names = {n for base in parent.__mro__[:-1] for n in vars(base)} - _HARMLESS | {"__getattribute__"}
     for name in sorted(names):
         original = inspect.getattr_static(parent, name, None)
         if not callable(original) and not isinstance(original, property | classmethod | staticmethod):

@@ -37,7 +37,7 @@ def batch(model, size=None, count=2, seed=1):
     return torch.rand(shape, generator=torch.Generator().manual_seed(seed))
 
 
-def jacobian_norm(model, image, steps=25):
+def jacobian_norm(model, image, steps=12):
     """Estimate the norm of the Jacobian at an image from below, by power iteration in float64."""
     model, x = model.double(), image.double()
     direction = torch.randn(x.shape, generator=torch.Generator().manual_seed(2), dtype=x.dtype)

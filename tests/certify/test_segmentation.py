@@ -220,6 +220,28 @@ def test_all_void_images_are_reported_as_undefined():
     assert repr(cert)
 
 
+def test_a_constant_model_is_robust_to_everything():
+    model = nn.Conv2d(3, 2, 1).eval()
+    nn.init.zeros_(model.weight)
+    model.bias.data = torch.tensor([1.0, 0.0])
+    cert = segmentation(model, torch.rand(1, 3, 4, 4))
+    assert (cert.radius_map > 1e6).all()
+    assert cert.curve(Stability(), [0.0, 1e6]).certified.tolist() == [[1.0], [1.0]]
+
+
+def test_nearly_equal_logits_below_the_rounding_are_not_certified():
+    """Margins of a few roundoffs of a large bias would be noise: the slack grows with the logits."""
+    model = nn.Conv2d(3, 2, 1).eval().double()
+    model.weight.data = (
+        torch.randn(2, 3, 1, 1, generator=torch.Generator().manual_seed(0), dtype=torch.float64) * 1e-9
+    )
+    model.bias.data = torch.tensor([1e3, 1e3 - 1e-10], dtype=torch.float64)
+    cert = segmentation(model, torch.rand(1, 3, 4, 4))
+    assert cert.rounding > 1e-7
+    assert (cert.radius_map == 0).all()
+    assert cert.curve(Stability(), [0.0]).certified.item() == 0.0
+
+
 X, Y = small_batch()
 REFUSED = {
     "train mode": (lambda: small_model().train(), X, Y, errors.TrainModeError, "train mode.*eval"),

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import math
 import pickle
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -124,3 +126,37 @@ def test_errors():
         metric.update(*batch(1, 8))
     with pytest.raises(errors.InputError, match="fit the batch"):
         metric.update(*batch(1, 8), lipschitz=[1.0, 2.0])
+
+
+PROCESS = """
+import sys, torch, torch.distributed as dist
+from onelip.certify import PixelAccuracy
+from onelip.metrics import Certified
+rank, folder = int(sys.argv[1]), sys.argv[2]
+dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
+metric = Certified(PixelAccuracy(), eps=[0.0, 0.2, 0.5, 1.0])
+data = torch.load(f"{folder}/{rank}.pt")
+metric.update(data["logits"], data["target"], lipschitz=1.0)
+curve = metric.compute()
+torch.save({"values": curve.values, "clean": curve.clean, "count": curve.count}, f"{folder}/out{rank}.pt")
+dist.destroy_process_group()
+"""
+
+
+@pytest.mark.slow
+def test_two_processes_agree_with_one(tmp_path):
+    shards = [batch(2, 10), batch(3, 11)]
+    whole = Certified(PixelAccuracy(), eps=EPS)
+    for rank, (logits, target) in enumerate(shards):
+        whole.update(logits, target, lipschitz=1.0)
+        torch.save({"logits": logits, "target": target}, tmp_path / f"{rank}.pt")
+    running = [
+        subprocess.Popen([sys.executable, "-c", PROCESS, str(rank), str(tmp_path)]) for rank in range(2)
+    ]
+    assert [process.wait(timeout=180) for process in running] == [0, 0]
+    curve = whole.compute()
+    for rank in range(2):
+        found = torch.load(tmp_path / f"out{rank}.pt")
+        torch.testing.assert_close(found["values"], curve.values, rtol=1e-12, atol=0)
+        assert found["count"] == 5
+        assert found["clean"] == pytest.approx(curve.clean)

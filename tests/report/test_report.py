@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import itertools
 import json
 import re
 from html.parser import HTMLParser
@@ -11,6 +12,7 @@ import pytest
 
 from onelip import report
 from onelip.core import errors
+from onelip.report.curves import curve_svg
 
 PIXEL = base64.b64decode(
     "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
@@ -179,3 +181,14 @@ def test_missing_pieces_are_named(tmp_path):
     with pytest.raises(errors.DataError, match=r"picture .*cannot be read"):
         report.write([folder])
     assert not (folder / "report.html").exists()
+
+
+def test_curves_are_drawn_as_steps_that_never_exceed_what_is_proven():
+    """Between eps 0.1 (value 0.9) and 0.5 (value 0.2) only 0.2 is proven: the line must drop at 0.1."""
+    svg = curve_svg([results(curves=[results()["curves"][0]])])
+    line = re.search(r'<path d="([^"]*)"[^>]*stroke: #0072b2; stroke-width: 2;', svg.replace("\n", " "))
+    points = [tuple(map(float, pair)) for pair in re.findall(r"[ML] (\S+) (\S+)", line[1])]
+    assert len(points) == 5  # three known points, two corners
+    for (x0, y0), (x1, y1) in itertools.pairwise(points):
+        assert x0 == x1 or y0 == y1
+    assert points[1][0] == points[0][0]  # drops before it moves on

@@ -101,17 +101,16 @@ def _one(
     draw: bool,
 ) -> SegmentationCertificate:
     """Certify one image and keep what is needed of it."""
-    device = next(certifier.model.parameters()).device
-    image, target = (t.unsqueeze(0).to(device) for t in dataset[index])
+    image, target = (t.unsqueeze(0).to(certifier.device) for t in dataset[index])
     certifier.bound(
         (image.shape[-2], image.shape[-1]), in_channels=image.shape[1]
     )  # once for each size, not timed
-    start = _clock(device)
+    start = _clock(certifier.device)
     certificate = certifier(image, target)
     void = dataset.ignore_index
     accuracy = certificate.curve(PixelAccuracy(void), plan.grid)
     stability = certificate.curve(Stability(void), plan.grid)
-    seconds = _clock(device) - start
+    seconds = _clock(certifier.device) - start
     valid = target != void
     records.add(
         {
@@ -161,7 +160,7 @@ def _results(
     shape = done[0]["size"]
     if last is None:  # everything was done before: the proof is repeated for the report
         image, target = (t.unsqueeze(0) for t in dataset[done[0]["index"]])
-        last = certifier(image.to(next(certifier.model.parameters()).device), target)
+        last = certifier(image, target)
     summary = summarise(done, plan.grid, plan.eps, classes=dataset.classes, p=plan.p)
     for row in summary["rows"]:
         row.update(numbers.units(row["eps"], shape, plan.p))

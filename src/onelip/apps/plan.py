@@ -7,7 +7,7 @@ from pathlib import Path
 
 from onelip.apps.common import model_folder
 
-GRID = 41  # points of the curve between 0 and a little more than the largest eps asked for
+GRID = 81  # points of the curve between 0 and a little more than the largest eps asked for
 
 
 @dataclass(frozen=True)
@@ -36,9 +36,9 @@ class Plan:
 
     @property
     def grid(self) -> list[float]:
-        """All eps at which the curves are known: a regular grid and those asked for."""
+        """All eps at which the curves are known: a grid that is finer near 0, and those asked for."""
         top = 1.25 * max(self.eps) or 1.0
-        return sorted({*self.eps, *(top * k / (GRID - 1) for k in range(GRID))})
+        return sorted({*self.eps, *(top * (k / (GRID - 1)) ** 2 for k in range(GRID))})
 
     @property
     def shell(self) -> str:

@@ -51,6 +51,12 @@ class SegmentationCertificate:
 
     Guarantee: `curve` and `radius` are sound bounds for the exact-arithmetic network with these weights, in the
     closed l_p ball around these very images, under `assumptions`.
+
+    Example:
+        >>> from onelip.certify import segmentation
+        >>> certificate = segmentation(torch.nn.Conv2d(3, 4, 1).eval(), torch.rand(2, 3, 8, 8))
+        >>> certificate.radius(Stability(), threshold=0.9).shape, certificate.to_dict()["size"]
+        (torch.Size([2]), [8, 8])
     """
 
     images: Tensor

@@ -58,6 +58,11 @@ class Certifier:
             self._bounds[key] = prove(self.model, size, p=self.p, in_channels=in_channels)
         return self._bounds[key]
 
+    @property
+    def device(self) -> torch.device:
+        """Where the model is; images and labels are moved there."""
+        return next((tensor.device for tensor in self.model.state_dict().values()), torch.device("cpu"))
+
     def __call__(self, images: Tensor, target: Tensor | None = None) -> SegmentationCertificate:
         """Certify a batch of images.
 
@@ -65,14 +70,15 @@ class Certifier:
             images: (B, C, H, W) in [0, 1].
             target: (B, H, W) int64, optional.
         """
-        images = checks.precision("images", checks.images(images)).detach().double()
+        images = checks.precision("images", checks.images(images)).detach().to(self.device, torch.float64)
         bound = self.bound((images.shape[-2], images.shape[-1]), in_channels=images.shape[1])
         lipschitz = self._constant(bound)
         logits = checks.logits(self._forward(images))
         if target is not None:
-            target = checks.target(target, logits, self.ignore_index)
+            target = checks.target(target, logits, self.ignore_index).to(self.device)
         # Norms of logits beyond 1e5 L would need more than the absolute slack; then it grows with them.
-        rounding = ROUNDING + 2.0**-40 * float(torch.linalg.vector_norm(logits)) / lipschitz
+        largest = float(torch.linalg.vector_norm(logits.flatten(1), dim=1).max())
+        rounding = ROUNDING + 2.0**-40 * largest / lipschitz
         return SegmentationCertificate(
             images=images,
             logits=logits,
@@ -90,8 +96,8 @@ class Certifier:
 
     def _constant(self, bound: Bound | None) -> float:
         value = self._given if bound is None else bound.value
-        # A constant map has the constant 0; the smallest positive number keeps every quotient defined.
-        return checks.lipschitz(max(value or 0.0, 1e-300))
+        # A constant map has the constant 0; any larger one is sound too, and this one keeps all quotients finite.
+        return checks.lipschitz(max(value or 0.0, 1e-30))
 
     @torch.no_grad()
     def _forward(self, images: Tensor) -> Tensor:

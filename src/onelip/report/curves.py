@@ -60,7 +60,10 @@ def _draw(axes: Any, result: dict[str, Any], colour: str, *, several: bool) -> N
             continue
         label = f"{result['model']['name']}: {name}" if several else f"certified {name}"
         style = _DASHES.get(curve["criterion"], "-.")
-        axes.plot(*zip(*points, strict=True), color=colour, linestyle=style, linewidth=2, label=label)
+        # Steps: between two known points only the value at the larger eps is proven, and a chord would lie above.
+        axes.step(
+            *zip(*points, strict=True), where="pre", color=colour, linestyle=style, linewidth=2, label=label
+        )
         clean = curve.get("clean")
         if clean is not None and clean < 1.0:
             axes.axhline(clean, color=colour, linestyle=":", linewidth=1.2, label=f"clean {clean:.3f}")

@@ -71,7 +71,7 @@ class BatchCentering(nn.Module):
             return x + _per_channel(self.bias - self.running_mean, x)
         mean = x.mean([d for d in range(x.dim()) if d != 1], keepdim=True)
         self._remember(mean.detach().reshape(1, -1, 1, 1))
-        return x - mean + _per_channel(self.bias, x)
+        return x + (_per_channel(self.bias, x) - mean)  # one pass over the pixels
 
     @torch.no_grad()
     def _remember(self, mean: Tensor) -> None:

@@ -39,7 +39,7 @@ def polar(matrix: Tensor) -> Tensor:
     r"""Project matrices onto the nearest ones with orthonormal columns (or rows, when they are fewer).
 
     `M = Q P` with `Q` orthonormal and `P` positive: `Q` is computed by the iteration of Bjorck and Bowie,
-    `Q <- Q (3 I - Q^T Q) / 2`, after a division by a proven bound of the norm, so it cannot diverge. The
+    `Q <- Q (3 I - Q^T Q) / 2`, after a division by a proven bound of the norm, so that it cannot diverge. The
     iteration is outside the autograd graph; the gradient is the projection `g - Q sym(Q^T g)` on the tangent
     space, divided by the mean singular value of `M`. It is exact when `M` is a multiple of `Q`, and has a
     positive product with the exact gradient everywhere (never an ascent direction).
@@ -99,10 +99,12 @@ def _orthonormalise(matrix: Tensor) -> Tensor:
     tiny = torch.finfo(matrix.dtype).tiny
     q = matrix / matrix.abs().amax((-2, -1), keepdim=True).clamp_min(tiny)
     gram = q.mT @ q
-    # largest absolute row sum of the Gram matrix >= its norm: afterwards every singular value is <= 1,
-    # and close to 1 when the matrix is near a multiple of an orthonormal one
-    bound = gram.abs().sum(-1).amax(-1)[..., None, None].clamp_min(tiny)
-    q, gram = q * bound.rsqrt(), gram / bound
+    # The largest absolute row sum bounds the norm of the Gram matrix, so that afterwards its eigenvalues lie in
+    # [0, 2], which one step maps into [0, 1]; near a multiple of an orthonormal matrix their mean becomes 1.
+    bound = gram.abs().sum(-1).amax(-1)
+    mean = torch.diagonal(gram, dim1=-2, dim2=-1).mean(-1)
+    divisor = torch.maximum(mean, 0.5 * bound).clamp_min(tiny)[..., None, None]
+    q, gram = q * divisor.rsqrt(), gram / divisor
     identity = torch.eye(gram.shape[-1], dtype=q.dtype, device=q.device)
     # numbers are read back only where that is cheap and allowed: not on a GPU, nor on traced stand-ins
     adaptive = q.device.type == "cpu" and type(q) is Tensor and not torch.compiler.is_compiling()

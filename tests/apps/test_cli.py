@@ -221,6 +221,7 @@ BAD = {
     "eps no number": (["certify", "{model}", "scenes", "--eps", "small"], "--eps is not a list of numbers"),
     "size": (["certify", "{model}", "scenes", "--size", "32"], "--size is not a size"),
     "norm": (["certify", "{model}", "scenes", "--p", "3"], "not a supported norm"),
+    "norm of a model": (["info", "{model}", "--p", "two"], "--p is not a list of numbers"),
     "no such recipe": (["train", "demoo", "--out", "{out}"], "did you mean 'demo'"),
     "unknown key": (["train", "demo", "--set", "optim.lrr=1", "--out", "{out}"], "did you mean"),
     "nothing to report": (["report", "{out}"], "results.json"),

@@ -94,6 +94,16 @@ def parse_numbers(text: str, option: str = "--eps") -> list[float]:
         ) from error
 
 
+def p_text(p: float) -> str:
+    """A norm as it is written in Python.
+
+    Example:
+        >>> p_text(2.0), p_text(math.inf)
+        ('2', 'float("inf")')
+    """
+    return 'float("inf")' if p == math.inf else f"{p:g}"
+
+
 def console() -> Console:
     """Terminal for tables: plain text when the output is no terminal."""
     from rich.console import Console
@@ -123,7 +133,7 @@ def _numeric(cell: object) -> bool:
 def show_python(code: str) -> None:
     """Print the Python that does the same."""
     console().print("The same in Python:", style="bold")
-    for line in code.splitlines():
+    for line in ["import onelip", *code.splitlines()]:
         console().print(f"    {line}", highlight=False, markup=False, soft_wrap=True)
 
 

@@ -13,6 +13,8 @@ from onelip.apps.common import (
     Seed,
     guarded,
     model_folder,
+    p_text,
+    parse_numbers,
     parse_size,
     show_python,
     show_table,
@@ -40,7 +42,7 @@ def info(
     if model is None:
         _environment(seed, device, out)
     else:
-        _model(model, parse_size(size), float(p), seed, device, out)
+        _model(model, parse_size(size), parse_numbers(p, "--p")[0], seed, device, out)
 
 
 def _environment(seed: int, device: str, out: Path) -> None:
@@ -114,7 +116,7 @@ def _model(path: str, size: tuple[int, int] | None, p: float, seed: int, device:
     show_table(f"Bound of {path}", ["layer", "rule", "local", "running", "reason"], rows)
     console().print(str(bound), markup=False, highlight=False)
     show_table("Model", ["", "value"], [(k, v) for k, v in results["model"].items() if k != "config"])  # type: ignore[attr-defined]
-    show_python(f"model = onelip.load({folder!r})\nprint(onelip.lipschitz(model, {size}, p={p:g}))")
+    show_python(f"model = onelip.load({folder!r})\nprint(onelip.lipschitz(model, {size}, p={p_text(p)}))")
     write_results(out, results)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from onelip.apps.common import model_folder
+from onelip.apps.common import model_folder, p_text
 
 GRID = 81  # points of the curve between 0 and a little more than the largest eps asked for
 
@@ -56,7 +56,7 @@ class Plan:
     def python(self) -> str:
         """The Python that does this, without tables and pictures."""
         size = f", size={self.size}" if self.size else ""
-        norm = 'float("inf")' if self.p == float("inf") else f"{self.p:g}"
+        norm = p_text(self.p)
         return (
             f'certifier = onelip.certify.Certifier(onelip.load("{model_folder(self.model)}"), p={norm})\n'
             "accuracy = onelip.certify.PixelAccuracy()\n"

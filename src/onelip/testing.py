@@ -66,8 +66,11 @@ def lower_bound(
     best = 0.0
     for _ in range(max(1, iterations)):
         best = max(best, _quotients(run, x, v, p))
-        forward, backward = _jacobian(run, x)
-        v = _steepest(backward(_dual(forward(v), p)), p)
+        try:
+            forward, backward = _jacobian(run, x)
+            v = _steepest(backward(_dual(forward(v), p)), p)
+        except RuntimeError:  # the code cannot be differentiated; pairs along the first direction remain
+            break
         if not bool(v.any()):  # flat here: nothing moves to first order
             break
     return max(best, _quotients(run, x, v, p))

@@ -29,17 +29,17 @@ def _resize_norm(
     recompute: bool | None,
     antialias: bool,
 ) -> float:
-    # One column is enough for the other axis, but antialiased modes have no double kernel for width one: repeat it.
+    # Two equal columns: torch mistakes the axes of antialiased results of width one.
     def apply(basis: torch.Tensor) -> torch.Tensor:
         return F.interpolate(
-            basis,
-            size=None if size is None else (size, 1),
+            basis.expand(-1, -1, -1, 2).contiguous(),
+            size=None if size is None else (size, 2),
             scale_factor=None if scale is None else (scale, 1.0),
             mode=mode,
             align_corners=align,
             recompute_scale_factor=recompute,
             antialias=antialias,
-        )
+        )[..., 0]
 
     return axis_norm(n, p, apply)
 
@@ -65,6 +65,10 @@ def interpolate(
         scales = [
             float(s) for s in (scale_factor if isinstance(scale_factor, Sequence) else (scale_factor,) * 2)
         ]
+    if antialias and (sizes[1] if size is not None else int(input.shape[3] * (scales[1] or 1))) == 1:
+        raise UnknownLayerError(
+            explain("torch resizes to width one wrongly with antialias", fix="antialias=False")
+        )
     norms = [
         _resize_norm(
             input.shape[2 + i],

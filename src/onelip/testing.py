@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -10,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from .bounds import input_shape, lipschitz
+from .bounds.shapes import twin
 from .core import checks
 from .core.errors import TrainModeError, UnsoundError, explain
 from .core.runtime import generator
@@ -126,17 +126,17 @@ def _prepare(model: nn.Module) -> tuple[Callable[[Tensor], Tensor], Tensor]:
         raise TrainModeError(explain("the model is in train mode", fix="model.eval()"))
     tensors = [*model.parameters(), *model.buffers()]
     like = next((t for t in tensors if t.is_floating_point()), torch.empty(0, dtype=torch.float64))
-    twin = copy.deepcopy(model)
+    copied = twin(model)
     try:
-        twin = twin.double()
-        fixed = all(t.dtype == torch.float64 for m in twin.modules() if (t := _weight(m)) is not None)
+        copied = copied.double()
+        fixed = all(t.dtype == torch.float64 for m in copied.modules() if (t := _weight(m)) is not None)
         like64 = like.detach().new_empty(0, dtype=torch.float64)
     except (RuntimeError, TypeError, ValueError):
         fixed = False
     if not fixed:
-        twin, like64 = copy.deepcopy(model), like.detach().new_empty(0, dtype=torch.float32)
-    twin.requires_grad_(False)
-    return (lambda x: _joint(twin(x))), like64
+        copied, like64 = twin(model), like.detach().new_empty(0, dtype=torch.float32)
+    copied.requires_grad_(False)
+    return (lambda x: _joint(copied(x))), like64
 
 
 def _weight(module: nn.Module) -> Tensor | None:

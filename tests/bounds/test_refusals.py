@@ -131,7 +131,7 @@ def test_children_that_compute_something_else_are_followed_line_by_line(layer):
     layer = layer.double().eval()
     bound = onelip.lipschitz(layer, SIZE)
     truth = dense_norm(matrix(layer, SIZE), 2)
-    assert truth <= bound.value <= 1.5 * truth
+    assert truth <= bound.value <= 2 * truth
     assert "Conv2d" not in {row.rule for row in bound.layers} or isinstance(layer, Doubled)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import inspect
 import math
 import operator
@@ -17,7 +16,7 @@ from torch import fx
 from ..core.errors import BoundError, PrecisionError, UnknownLayerError, explain
 from .refusals import unknown_layer, unknown_operation
 from .result import Layer
-from .shapes import StandIns, values_in
+from .shapes import StandIns, twin, values_in
 from .table import MODULES, OPERATIONS, Rule
 from .value import Value, join
 
@@ -104,7 +103,7 @@ class Engine:
         """Compute what does not depend on the input, for real; nothing may write into the model meanwhile."""
         if node.op == "call_module":
             with torch.no_grad():
-                return copy.deepcopy(self.modules[str(node.target)])(*args, **kwargs)
+                return twin(self.modules[str(node.target)])(*args, **kwargs)
         name = operation_name(node)
         if any(isinstance(a, torch.Tensor) for a in args[:1]) and _writes(node, name):
             raise UnknownLayerError(explain(f"`{node.name}` writes into a weight or constant", received=name))

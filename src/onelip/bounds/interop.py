@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import math
 import sys
 from collections.abc import Callable, Iterable
@@ -13,6 +12,7 @@ from torch import nn
 
 from ..core.errors import UnknownLayerError, explain
 from .engine import Engine
+from .shapes import twin
 from .table import ALL_NORMS, MODULES, Rule, RuleFunction
 from .tracing import trace
 from .value import Value
@@ -46,7 +46,7 @@ def inner_constant(block: nn.Module, x: Value) -> float:
     """Bound a module inside a block whose rule needs its constant."""
     like = next((t for t in block.parameters() if t.is_floating_point()), torch.empty(0))
     sample = torch.zeros(x.shape, dtype=like.dtype, device=like.device)
-    engine = Engine(trace(copy.deepcopy(block).eval(), sample), x.shape[1:], x.p, like, x.shape[0])
+    engine = Engine(trace(twin(block).eval(), sample), x.shape[1:], x.p, like, x.shape[0])
     result = engine.run()
     if engine.user_rules:
         raise UnknownLayerError(

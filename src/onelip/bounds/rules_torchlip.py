@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import math
 from typing import Any
 
@@ -14,6 +13,7 @@ from .norms import copies_factor, per_axis
 from .rules_elementwise import spread
 from .rules_linear import conv_rule, need_dims, scale_norm
 from .rules_pool import adaptive_avg_pool2d, avg_pool_module
+from .shapes import twin
 from .value import Value, add
 
 _MODULES = "deel.torchlip.modules."
@@ -157,12 +157,12 @@ def scale_bias(layer: Any, x: Value) -> Value:
 @teach(_MODULES + "normalization", "BatchLipNorm", "BatchCentering")
 def batch_lip_norm(layer: Any, x: Value) -> Value:
     """Bound (x - mean) * scale with stored statistics, brought up to date as the first call in eval mode does."""
-    twin = copy.deepcopy(layer)
-    twin.update_running_values()
+    current: Any = twin(layer)
+    current.update_running_values()
     scale = 1.0
     if layer.normalize:
-        scale = scale_norm(twin.get_scaling(training=False)) * (1 + 1e-6)
-    shift = _shift(x, twin.running_sum_bmean) * _shift(x, layer.bias)
+        scale = scale_norm(current.get_scaling(training=False)) * (1 + 1e-6)
+    shift = _shift(x, current.running_sum_bmean) * _shift(x, layer.bias)
     return x.times(scale * shift, because="one scale for all channels, from stored statistics")
 
 

@@ -14,6 +14,16 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from .value import Value
 
 
+def twin(module: nn.Module) -> nn.Module:
+    """Return a deep copy of a module, also of one that still holds results of its last training step."""
+    memo: dict[int, Any] = {}
+    for part in module.modules():
+        for value in vars(part).values():
+            if isinstance(value, torch.Tensor) and not value.is_leaf:  # torch refuses to copy these
+                memo[id(value)] = value.detach().clone()
+    return copy.deepcopy(module, memo)
+
+
 class StandIns:
     """Knows the stand-in tensor of every `Value`, and makes those of new ones."""
 
@@ -48,11 +58,10 @@ class StandIns:
         """
         mode = self.mode
         try:
-            twin = copy.deepcopy(layer)
-            return self.call(twin, args, kwargs)
+            return self.call(twin(layer), args, kwargs)
         except Exception:
             with torch.no_grad():
-                output = copy.deepcopy(layer)(*_replace(args, self._zeros), **_replace(kwargs, self._zeros))
+                output = twin(layer)(*_replace(args, self._zeros), **_replace(kwargs, self._zeros))
             with mode:
                 return _replace(
                     output, lambda t: torch.empty(t.shape, dtype=t.dtype, device=t.device), torch.Tensor

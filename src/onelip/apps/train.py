@@ -23,6 +23,10 @@ def train(
     ] = False,
     seed: Annotated[int | None, typer.Option("--seed", min=0, help="Seed; default: the recipe's.")] = None,
     device: Device = "auto",
+    devices: Annotated[
+        int | None, typer.Option(min=1, help="Devices of each node; default: the recipe's.")
+    ] = None,
+    nodes: Annotated[int | None, typer.Option(min=1, help="Nodes; default: the recipe's.")] = None,
 ) -> None:
     """Train a model from a recipe; an interruption loses nothing.
 
@@ -31,7 +35,8 @@ def train(
     show_log()
     from onelip import train as library
 
-    overrides = [*(change or []), *([] if seed is None else [f"seed={seed}"])]
+    flags = {"seed": seed, "run.devices": devices, "run.nodes": nodes}
+    overrides = [*(change or []), *(f"{key}={value}" for key, value in flags.items() if value is not None)]
     if device != "auto":
         overrides.append(f'run.device="{device}"')
     result = library.fit(recipe, out=out, resume=resume, overrides=overrides)

@@ -75,6 +75,11 @@ class CertifiedCurve:
     higher_is_better: bool = True
     exact: bool = True
 
+    @property
+    def certified(self) -> Tensor:
+        """The values, by the name that they have for single images."""
+        return self.values
+
     def __repr__(self) -> str:
         pairs = "  ".join(
             f"{e:g}: {v:.4f}" for e, v in zip(self.eps.tolist(), self.values.tolist(), strict=True)

@@ -1,0 +1,88 @@
+"""Write the tables of README.md from the JSON files in benchmarks/results; nothing in them is typed by hand."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from onelip.core.numbers import round_up
+
+HERE = Path(__file__).parent
+README = HERE.parent / "README.md"
+
+
+def load(name: str) -> dict[str, Any]:
+    """Read one result."""
+    record: dict[str, Any] = json.loads((HERE / "results" / f"{name}.json").read_text())
+    return record
+
+
+def source(record: dict[str, Any]) -> str:
+    """Say where and when a result was measured."""
+    machine = record["machine"]
+    place = f"{machine['processor']}, {machine['cores']} cores, torch {record['versions']['torch']}"
+    return f"From `benchmarks/results/{record['benchmark']}.json` ({record['date'][:10]}, {place})."
+
+
+def percent(value: float) -> str:
+    """Print a share in per cent; certified shares are rounded down."""
+    return f"{int(value * 10_000) / 100:.2f} %"
+
+
+def segmentation() -> str:
+    """Tabulate trained LipNets against their twins."""
+    head = "| data, model | pixel accuracy | mIoU | Lipschitz bound | certified at 0.05 | 0.1 | 0.17 | 0.5 | s / image |"
+    rows = [head, "|---|---|---|---|---|---|---|---|---|"]
+    notes = []
+    for name in ("camvid", "kvasir"):
+        record = load(f"segmentation-{name}")
+        for kind in ("lipnet", "twin"):
+            found = record["results"][kind]
+            certified = " | ".join(
+                percent(found["certified_accuracy"][e]) for e in ("0.05", "0.1", "0.17", "0.5")
+            )
+            rows.append(
+                f"| {name} val, {kind} | {percent(found['pixel_accuracy'])} | {percent(found['miou'])} | "
+                f"{round_up(found['bound'], 4)} | {certified} | {found['seconds_per_image']:.2g} |"
+            )
+        notes.append(source(record))
+    return "\n".join([*rows, "", *notes])
+
+
+def layers() -> str:
+    """Tabulate the speed of the layers."""
+    record = load("layers")
+    found = record["results"]
+    weights = found["weights, DeepLabV3 S"]["forward + backward"]["orthogonal"]["time / orthogonium"][
+        "median"
+    ]
+    step = found["training step, DeepLabV3 S"]["orthogonal"]["time / twin"]["median"]
+    inference = next(v for k, v in found.items() if k.startswith("inference"))
+    folded = next(v for k, v in inference.items() if k.startswith("folded"))["time / twin"]["median"]
+    rows = [
+        "| DeepLabV3 S, measured in one run | compared with | time ratio, median |",
+        "|---|---|---|",
+        f"| weights of all layers, forward + backward | Orthogonium's layers | {weights:.2f} |",
+        f"| training step | unconstrained twin | {step:.2f} |",
+        f"| inference, folded | unconstrained twin | {folded:.2f} |",
+    ]
+    return "\n".join([*rows, "", source(record)])
+
+
+def main() -> None:
+    """Replace what stands between `<!-- name -->` and `<!-- /name -->`."""
+    text = README.read_text()
+    tables: dict[str, Callable[[], str]] = {"segmentation": segmentation, "layers": layers}
+    for name, make in tables.items():
+        pattern = rf"(<!-- {name} -->\n).*?(<!-- /{name} -->)"
+        text, count = re.subn(pattern, lambda m, t=make(): f"{m[1]}{t}\n{m[2]}", text, flags=re.DOTALL)
+        if count != 1:
+            raise SystemExit(f"README.md needs one block <!-- {name} --> ... <!-- /{name} -->")
+    README.write_text(text)
+
+
+if __name__ == "__main__":
+    main()

@@ -22,16 +22,8 @@ from .value import Value, join
 
 _QUESTIONS = ("size", "dim", "numel", "stride", "is_contiguous", "ndimension")
 _ATTRIBUTES = ("shape", "dtype", "device", "ndim", "is_cuda")
-_RANDOM = (
-    "rand",
-    "randn",
-    "rand_like",
-    "randn_like",
-    "bernoulli",
-    "randint",
-    "randperm",
-    "multinomial",
-    "normal",
+_RANDOM = frozenset(
+    "rand randn rand_like randn_like bernoulli randint randperm multinomial normal".split()  # noqa: SIM905
 )
 _MOVES = ("the same entries", "a part of the entries")
 
@@ -39,6 +31,8 @@ _MOVES = ("the same entries", "a part of the entries")
 def operation_name(node: fx.Node) -> str:
     """Return the name under which the operation of a node is looked up."""
     target = node.target
+    if inspect.isfunction(target) and not target.__module__.startswith("torch."):
+        return f"{target.__module__}.{target.__qualname__}"  # wrapped user code may be called `relu` and be anything
     if isinstance(target, torch._ops.OpOverload):
         name = target._schema.name.split("::")[-1]
     else:

@@ -15,7 +15,6 @@ from torch import nn
 
 import onelip
 from onelip.bounds import Value, norms, rules_linear, rules_pool, rules_resize
-from onelip.bounds import table as rules_table
 
 NORMS = (1.0, 2.0, math.inf)
 TINY = 1e-12
@@ -186,9 +185,9 @@ RESIZES = [
 ]  # fmt: skip
 
 
-def check_resizes():
+def check_resizes(all_norms=NORMS):
     for layer, shape in RESIZES:
-        for p in NORMS:
+        for p in all_norms:
             check_layer(layer, shape, p, loosest=1 + 1e-8)
 
 
@@ -240,15 +239,15 @@ SLOPES = {
 }  # fmt: skip
 
 
-def check_slopes():
-    h = 1e-4
+def check_slopes(all_norms=NORMS):
+    h = 2e-4
     grid = torch.arange(-12, 12, h, dtype=torch.float64).reshape(1, -1)
     for name in SLOPES:
         module = SLOPES[name].double().eval()
         with torch.no_grad():
             y = module(grid)
         truth = float(((y[:, 1:] - y[:, :-1]).abs() / (grid[:, 1:] - grid[:, :-1])).max())
-        for p in NORMS:
+        for p in all_norms:
             bound = onelip.lipschitz(module, (3,), p=p).value
             assert bound >= truth * (1 - 1e-9), f"{name}, p={p}: {bound} < {truth}"
             if name != "lerp":  # two branches of one tensor: a sum
@@ -259,10 +258,10 @@ def jacobian(module, x):
     return torch.autograd.functional.jacobian(lambda v: flat(module(v[None]))[0], x).reshape(-1, x.numel())
 
 
-def check_softmax():
+def check_softmax(counts=(2, 3, 7)):
     draw = torch.Generator().manual_seed(0)
     for module, limit in ((nn.Softmax(dim=1).eval(), 1e-6), (nn.LogSoftmax(dim=1).eval(), 1e-6)):
-        for classes in (2, 3, 7):
+        for classes in counts:
             points = [torch.zeros(classes), torch.tensor([1.0, 1.0] + [-40.0] * (classes - 2))]
             points += [s * torch.randn(classes, generator=draw) for s in (0.3, 1, 5) for _ in range(5)]
             points += [40.0 * torch.nn.functional.one_hot(torch.tensor(0), classes)]
@@ -275,17 +274,17 @@ def check_softmax():
                 )
 
 
-def check_norm_layers():
+def check_norm_layers(all_norms=NORMS):
     draw = torch.Generator().manual_seed(1)
     for eps in (1e-5, 0.5):
         layer = nn.BatchNorm2d(3, eps=eps)
         layer.running_var.uniform_(1e-6, 2, generator=draw)
         layer.running_mean.normal_(generator=draw)
         layer.weight.data.normal_(generator=draw)
-        for p in NORMS:
+        for p in all_norms:
             check_layer(layer, (3, 2, 2), p, loosest=1 + 1e-9)
     for shape, function in REDUCTIONS:
-        for p in NORMS:
+        for p in all_norms:
             check_layer(Apply(function), shape, p)
 
 
@@ -377,18 +376,15 @@ def run_oracles():
     """Run everything compactly, with no memory of earlier norms."""
     norms._CACHE.clear()
     for cached in (rules_pool._average_norm, rules_pool._adaptive_norm, rules_resize._resize_norm):
-        cached.cache_clear()
-    check_structure()
-    check_norm_layers()
-    check_slopes()
-    check_softmax()
+        getattr(cached, "cache_clear", int)()
     worst_polynomials()
     near_orthogonal()
-    check_wide_kernels()
-    check_convs(0, 150)
-    check_pools()
-    check_resizes()
+    check_convs(0, 80)
     check_max_pools()
-
-
-OPERATIONS = rules_table.OPERATIONS
+    check_pools()
+    check_structure()
+    check_slopes((2.0,))
+    check_norm_layers((2.0,))
+    check_resizes((2.0,))
+    check_softmax((3,))
+    check_wide_kernels()

@@ -215,5 +215,6 @@ def size(value: Sequence[int], name: str = "size") -> tuple[int, ...]:
             explain(f"`{name}` is not a size", received=repr(value), expected="(h, w), e.g. (256, 256)")
         )
     return tuple(
-        positive_int(f"{name}[{i}]", int(v) if hasattr(v, "__index__") else v) for i, v in enumerate(value)
+        positive_int(f"{name}[{i}]", int(v) if hasattr(v, "__index__") and not isinstance(v, bool) else v)
+        for i, v in enumerate(value)
     )

@@ -105,20 +105,36 @@ MUTANTS = {
 }  # fmt: skip
 
 
-# Found only after most of the suite has run, or close relatives of others.
-LATE = {
-    "silu of slope one", "mish a little small", "sigmoid of a fifth", "batch norm without weight", "log-softmax of two",
-    "no parts are disjoint", "circular pads on any side", "max pool forgets dilation", "sums as means",
-    "bounds of groups summed over inputs", "average pool of whole windows", "wide Gram matrices short",
-}  # fmt: skip
-NAMES = [pytest.param(name, marks=pytest.mark.slow) if name in LATE else name for name in MUTANTS]
+# Where to look first, which saves minutes and changes no verdict.
+FIRST = {
+    "resizing for free": "resizes",
+    "softmax of a quarter": "softmax",
+    "log-softmax of two": "softmax",
+    "broadcasting for free": "reductions",
+    "batch norm without eps": "reductions",
+    "batch norm without weight": "reductions",
+    "repetition for free": "reductions",
+    "gelu of slope one": "slopes",
+    "silu of slope one": "slopes",
+    "mish a little small": "slopes",
+    "sigmoid of a fifth": "slopes",
+    "outputs take the maximum": "structure",
+    "all parts are disjoint": "structure",
+    "no parts are disjoint": "structure",
+    "sums take the maximum": "structure",
+    "max pool of one window": "max pools",
+    "max pool forgets dilation": "max pools",
+    "average pool of whole windows": "pools",
+    "sums as means": "reductions",
+    "wide Gram matrices short": "wide",
+}
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", MUTANTS)
 def test_mutants_are_detected(name, monkeypatch):
     MUTANTS[name](monkeypatch)
     with pytest.raises(AssertionError):
-        run_oracles()
+        run_oracles(first=FIRST.get(name))
 
 
 def test_the_oracles_pass_without_mutants():

@@ -37,7 +37,8 @@ def unknown_layer(place: str, layer: nn.Module) -> UnknownLayerError:
             received=f"{cls.__module__}.{cls.__qualname__}{changed}",
             expected=f"a layer with a rule, such as {', '.join(near)}" if near else "a layer with a rule",
             why=_WHY.get(cls.__name__, _GUESS),
-            fix=f"register one with @onelip.rule({cls.__name__}), or use another layer",
+            fix=f"register one with @onelip.rule({cls.__name__}), "
+            + ("or hold a layer in a module instead of inheriting from it" if changed else "or use another layer"),
         )
     )
 

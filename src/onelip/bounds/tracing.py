@@ -17,8 +17,12 @@ class LeafTracer(fx.Tracer):
     """Traces a model, keeping every layer that has a rule, and every torch layer, as one node."""
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:  # noqa: ARG002
-        """Return whether a module is bounded as a whole."""
-        if MODULES.find(type(m), m) is not None or type(m) in MODULES:
+        """Return whether a module is bounded as a whole.
+
+        A child of a known layer counts, also when it changes what its parent computes: it is then refused by name
+        instead of being followed line by line, because code that claims to be a convolution should be one.
+        """
+        if any(cls in MODULES for cls in type(m).__mro__):
             return True
         return type(m).__module__.startswith("torch.nn.modules") and not isinstance(m, _CONTAINERS)
 

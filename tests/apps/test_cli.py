@@ -159,7 +159,7 @@ def test_resume_keeps_what_is_done_and_refuses_what_differs(certified, model, ca
 
 
 def test_interruption_exits_130_and_keeps_what_is_done(model, tmp_path):
-    command = [sys.executable, "-m", "onelip", "certify", str(model), "scenes", "--size", "96x160"]
+    command = [sys.executable, "-m", "onelip", "certify", str(model), "scenes", "--size", "256x384"]
     process = subprocess.Popen(
         [*command, "--pictures", "0", "--out", str(tmp_path)],
         stderr=subprocess.PIPE,

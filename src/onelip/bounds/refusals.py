@@ -38,7 +38,11 @@ def unknown_layer(place: str, layer: nn.Module) -> UnknownLayerError:
             expected=f"a layer with a rule, such as {', '.join(near)}" if near else "a layer with a rule",
             why=_WHY.get(cls.__name__, _GUESS),
             fix=f"register one with @onelip.rule({cls.__name__}), "
-            + ("or hold a layer in a module instead of inheriting from it" if changed else "or use another layer"),
+            + (
+                "or hold a layer in a module instead of inheriting from it"
+                if changed
+                else "or use another layer"
+            ),
         )
     )
 

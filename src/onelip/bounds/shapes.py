@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Sequence
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -22,6 +24,17 @@ def twin(module: nn.Module) -> nn.Module:
             if isinstance(value, torch.Tensor) and not value.is_leaf:  # torch refuses to copy these
                 memo[id(value)] = value.detach().clone()
     return copy.deepcopy(module, memo)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep torch from logging failures that are caught here and told as one sentence."""
+    logger = logging.getLogger("torch._subclasses.fake_tensor")
+    before, logger.disabled = logger.disabled, True
+    try:
+        yield
+    finally:
+        logger.disabled = before
 
 
 class StandIns:
@@ -48,7 +61,7 @@ class StandIns:
 
     def call(self, function: Callable[..., Any], args: Any, kwargs: Any) -> Any:
         """Run a function on stand-ins."""
-        with self.mode, torch.no_grad():
+        with self.mode, torch.no_grad(), _quiet():
             return function(*self.of(args), **self.of(kwargs))
 
     def call_layer(self, layer: nn.Module, args: Any, kwargs: Any) -> Any:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 
-from ..bounds.norms import conv_norm, linear_norm
-from ..bounds.rules_linear import conv_rule
+from ..bounds.norms import linear_norm
+from ..bounds.rules_linear import conv_rule, conv_transpose
 from ..bounds.table import module_rule
 from ..bounds.value import Value
 from .activation import Abs, GroupSort, Householder, MaxMin
@@ -29,15 +29,7 @@ def convolution(layer: LipschitzConv, x: Value) -> Value:
 @module_rule(OrthogonalConvTranspose2d, SpectralConvTranspose2d)
 def transposed_convolution(layer: LipschitzConv, x: Value) -> Value:
     """Bound by the effective kernel: the adjoint of a convolution."""
-    constant = conv_norm(
-        layer.weight,
-        stride=layer.stride,
-        dilation=layer.dilation,
-        groups=layer.groups,
-        p=x.p,
-        transposed=True,
-    )
-    return x.times(constant, because="adjoint of a convolution, any size")
+    return conv_transpose(layer, x)
 
 
 @module_rule(OrthogonalLinear, SpectralLinear, UnitNormLinear)

@@ -6,7 +6,7 @@ import random
 import pytest
 import torch
 import torch.nn.functional as F
-from bound_oracles import Apply, dense_norm, matrix
+from bound_oracles import Apply
 from torch import nn
 
 import onelip

@@ -6,6 +6,7 @@ from torch import nn
 from torch.nn.utils import parametrizations
 
 import onelip
+from onelip.core import errors
 from onelip.core.errors import IntegrityError
 from onelip.layers import (
     BatchCentering,
@@ -149,7 +150,7 @@ def test_a_layer_that_does_more_than_its_weight_is_refused():
         def forward(self, x):
             return 2 * super().forward(x)
 
-    with pytest.raises(IntegrityError, match="folding changes the output of ParametrizedDoubled"):
+    with pytest.raises(errors.UnknownLayerError, match="ParametrizedDoubled cannot be folded"):
         fold(parametrizations.weight_norm(Doubled(3, 3)))
 
 
@@ -228,3 +229,35 @@ def test_torchlip_symmetric_padding_has_no_plain_form():
     layer = torchlip.SpectralConv2d(4, 4, 5, padding=2, padding_mode="symmetric")
     with pytest.raises(IntegrityError, match="folding changes the output"):
         fold(nn.Sequential(layer))
+
+
+class TenTimes(OrthogonalConv2d):
+    def forward(self, x):
+        return 10 * super().forward(x)
+
+
+class ShiftedCentering(BatchCentering):
+    def forward(self, x):
+        return 10 * super().forward(x)
+
+
+def hooked():
+    layer = OrthogonalConv2d(3, 4, 3)
+    layer.register_forward_hook(lambda module, args, output: 10 * output)
+    return layer
+
+
+def patched():
+    layer = OrthogonalConv2d(3, 4, 3)
+    plain = layer.forward
+    layer.forward = lambda x: 10 * plain(x)
+    return layer
+
+
+@pytest.mark.parametrize("make", [lambda: TenTimes(3, 4, 3), lambda: ShiftedCentering(3), hooked, patched])
+def test_a_layer_that_does_more_than_its_class_is_not_folded(make):
+    model = nn.Sequential(make()).eval()
+    with pytest.raises(errors.UnknownLayerError, match="cannot be folded"):
+        onelip.fold(model)
+    with pytest.raises(errors.UnknownLayerError, match="cannot be folded"):
+        onelip.certify.segmentation(model, torch.rand(1, 3, 8, 8))

@@ -10,11 +10,13 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from ..core import errors
+from ..core.registry import overridden
 from .norm import BatchCentering, ChannelBias
 from .reparam import Reparametrized, full_precision
 
 ModuleT = TypeVar("ModuleT", bound=nn.Module)
 _PLAIN = (nn.Conv2d, nn.ConvTranspose2d, nn.Conv1d, nn.ConvTranspose1d, nn.Linear)
+_KNOWN = ("onelip.", "torch.nn.", "orthogonium.", "deel.torchlip.")
 
 
 @torch.no_grad()
@@ -32,6 +34,7 @@ def fold(model: ModuleT) -> ModuleT:
     replacement on a random input. Outputs agree up to rounding.
 
     Raises:
+        UnknownLayerError: a layer of onelip has hooks, or its class or forward was changed.
         IntegrityError: the output of a folded layer of another package differs from the layer's own.
 
     Example:
@@ -61,6 +64,8 @@ def _replace(module: nn.Module, done: dict[nn.Module, nn.Module]) -> nn.Module:
 
 
 def _plain(module: nn.Module) -> nn.Module:
+    if isinstance(module, BatchCentering | Reparametrized):
+        _check_untouched(module)
     if isinstance(module, BatchCentering):
         folded = ChannelBias(module.bias.shape[1]).to(module.bias)
         folded.bias.copy_(module.bias - module.running_mean)
@@ -72,6 +77,24 @@ def _plain(module: nn.Module) -> nn.Module:
     if parametrize.is_parametrized(module):
         _strip(module)
     return module
+
+
+def _check_untouched(module: nn.Module) -> None:
+    """Refuse to replace a layer that does more than the known class it is of: the replacement would not do it."""
+    written = [cls for cls in type(module).__mro__ if cls.__module__ != "torch.nn.utils.parametrize"]
+    base = next(cls for cls in written if cls.__module__.startswith(_KNOWN))
+    changed = overridden(type(module), base, module)
+    if module._forward_hooks or module._forward_pre_hooks:
+        changed = "its output, by a hook"
+    if changed:
+        raise errors.UnknownLayerError(
+            errors.explain(
+                f"a layer {type(module).__name__} cannot be folded",
+                received=f"a {base.__name__} that changes {changed}",
+                why="the plain layer that replaces it would compute something else",
+                fix="hold the layer in a module that does the rest, and remove hooks",
+            )
+        )
 
 
 def _strip(module: Any) -> None:
@@ -95,6 +118,7 @@ def _has_computed_weight(module: nn.Module) -> bool:
 
 def _foreign(module: nn.Module) -> nn.Module:
     """Fold a layer of another package: evaluate once, bake, compare."""
+    _check_untouched(module)
     weight = _current_weight(module)
     plain = _bake(module, weight)
     probe = _probe(plain)

@@ -1,4 +1,4 @@
-"""Write the tables of README.md from the JSON files in benchmarks/results; nothing in them is typed by hand."""
+"""Write the tables of README.md and docs from the JSON files in benchmarks/results; nothing in them is typed by hand."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 from onelip.core.numbers import round_up
 
 HERE = Path(__file__).parent
-README = HERE.parent / "README.md"
+CURVE = ("pixel_accuracy", "certified@0.05", "certified@0.1", "certified@0.17", "certified@0.5")
 
 
 def load(name: str) -> dict[str, Any]:
@@ -73,17 +73,37 @@ def layers() -> str:
     return "\n".join([*rows, "", source(record)])
 
 
+def tried() -> str:
+    """Tabulate the short trainings."""
+    record = load("tried-camvid")
+    rows = [
+        "| changed | pixel accuracy | certified at 0.05 | 0.1 | 0.17 | 0.5 | Lipschitz bound |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for name, found in record["results"].items():
+        metrics = found["metrics"]
+        shown = " | ".join(percent(metrics[key]) for key in CURVE)
+        rows.append(f"| {name} | {shown} | {round_up(metrics['lipschitz'], 4)} |")
+    return "\n".join([*rows, "", *record["notes"], "", source(record)])
+
+
 def main() -> None:
     """Replace what stands between `<!-- name -->` and `<!-- /name -->`."""
-    text = README.read_text()
-    tables: dict[str, Callable[[], str]] = {"segmentation": segmentation, "layers": layers}
-    for name, make in tables.items():
-        pattern = rf"(<!-- {name} -->\n).*?(<!-- /{name} -->)"
-        table = make().replace("\\", r"\\")
-        text, count = re.subn(pattern, rf"\g<1>{table}\n\g<2>", text, flags=re.DOTALL)
-        if count != 1:
-            raise SystemExit(f"README.md needs one block <!-- {name} --> ... <!-- /{name} -->")
-    README.write_text(text)
+    tables: dict[str, list[Callable[[], str]]] = {
+        "README.md": [segmentation, layers],
+        "docs/training.md": [tried],
+    }
+    for page, makers in tables.items():
+        path = HERE.parent / page
+        text = path.read_text()
+        for make in makers:
+            name = make.__name__
+            pattern = rf"(<!-- {name} -->\n).*?(<!-- /{name} -->)"
+            table = make().replace("\\", r"\\")
+            text, count = re.subn(pattern, rf"\g<1>{table}\n\g<2>", text, flags=re.DOTALL)
+            if count != 1:
+                raise SystemExit(f"{page} needs one block <!-- {name} --> ... <!-- /{name} -->")
+        path.write_text(text)
 
 
 if __name__ == "__main__":

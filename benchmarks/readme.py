@@ -1,4 +1,4 @@
-"""Write the tables of README.md and docs from the JSON files in benchmarks/results; nothing in them is typed by hand."""
+"""Write the tables of README.md and docs from the files in benchmarks/results; nothing is typed by hand."""
 
 from __future__ import annotations
 

@@ -158,7 +158,7 @@ def test_rules_of_one_norm_say_so():
         onelip.lipschitz(make("sll")[0], S, p=1)
 
 
-# layers.md 2.2 and 2.3: configurations that are not 1-Lipschitz, and how large they really are at least
+# Configurations that are not 1-Lipschitz, and how large they really are at least
 FAILING = {
     "circular, stride, odd side": (
         lambda: A(2, 8, 3, stride=2, padding=1, padding_mode="circular"),

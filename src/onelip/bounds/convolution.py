@@ -56,7 +56,7 @@ def spectral_conv_norm(
 
     Near-orthogonal kernels (up to a common scale) cost one FFT and one product per frequency and come out within
     about 1e-7 * channels; others within about one per cent, or by unfolding norms when they are very wide.
-    Guarantee: sound for zero padding and any input size; float64 with rounding margins (layers.md 3.2, 3.3).
+    Guarantee: sound for zero padding and any input size; float64 with rounding margins.
     """
     kernels = exact(weight)
     if groups < 1 or kernels.shape[0] % groups:

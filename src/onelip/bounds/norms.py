@@ -134,7 +134,7 @@ def circular_copies(n: int, out: int, stride: int, before: int, after: int) -> i
     """Return the multiplicity of circular padding followed by a convolution of this stride.
 
     On a torus whose side the stride divides, the padded convolution *is* the convolution on the torus, whose
-    frequencies are among those of the lattice: nothing is counted twice (layers.md 3.1, item 6).
+    frequencies are among those of the lattice: nothing is counted twice.
     """
     if n % stride == 0 and out <= n // stride:
         return 1

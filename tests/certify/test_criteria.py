@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import time
 
 import pytest
 import torch
@@ -217,13 +216,3 @@ def test_a_threshold_must_be_a_number():
     for threshold in (math.nan, "high", None):
         with pytest.raises(errors.InputError, match="threshold"):
             PixelAccuracy().radius(LOGITS, TARGET, threshold=threshold, lipschitz=1.0)
-
-
-@pytest.mark.slow
-def test_a_megapixel_of_nineteen_classes_takes_about_a_second():
-    generator = torch.Generator().manual_seed(0)
-    logits = torch.randn(1, 19, 1024, 1024, generator=generator)
-    target = torch.randint(0, 19, (1, 1024, 1024), generator=generator)
-    start = time.perf_counter()
-    PixelAccuracy().worst_case(logits, target, eps=torch.linspace(0, 1, 50), lipschitz=1.0)
-    assert time.perf_counter() - start < 5.0  # generous: shared machines

@@ -291,3 +291,27 @@ def test_bad_queries_are_refused():
         cert.curve(PixelAccuracy(), [0.1])
     with pytest.raises(errors.InputError, match="supported norm"):
         segmentation(small_model(), X, p=3)
+
+
+class LooksAtItsLayer(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layer = onelip.layers.OrthogonalConv2d(3, 4, 3)
+
+    def forward(self, x):
+        return self.layer(x) * (10.0 if isinstance(self.layer, onelip.layers.OrthogonalConv2d) else 1.0)
+
+
+class LooksAtItsInput(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layer = torch.nn.Conv2d(3, 4, 1)
+
+    def forward(self, x):
+        return self.layer(x) * (10.0 if x.dtype == torch.float32 else 1.0)
+
+
+@pytest.mark.parametrize("model", [LooksAtItsLayer(), LooksAtItsInput()])
+def test_a_model_that_changes_when_it_is_folded_is_refused(model):
+    with pytest.raises(onelip.core.errors.IntegrityError, match="answers differently"):
+        onelip.certify.segmentation(model.eval(), torch.rand(1, 3, 8, 8))

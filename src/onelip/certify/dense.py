@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import torch
@@ -45,6 +46,7 @@ class Certifier:
         self.ignore_index = ignore_index
         self._given = None if lipschitz is None else checks.lipschitz(lipschitz)
         folded = fold(model)
+        self._unchecked: nn.Module | None = copy.deepcopy(model)
         self.weights_hash = weights_hash(folded)
         self.model = folded.double().eval()
         self._bounds: dict[tuple[int, ...], Bound] = {}
@@ -74,6 +76,7 @@ class Certifier:
         bound = self.bound((images.shape[-2], images.shape[-1]), in_channels=images.shape[1])
         lipschitz = self._constant(bound)
         logits = checks.logits(self._forward(images))
+        self._compare(images, logits)
         if target is not None:
             target = checks.target(target, logits, self.ignore_index).to(self.device)
         # Norms of logits beyond 1e5 L would need more than the absolute slack; then it grows with them.
@@ -114,6 +117,30 @@ class Certifier:
                 )
             )
         return logits
+
+    @torch.no_grad()
+    def _compare(self, images: Tensor, logits: Tensor) -> None:
+        """Check once that the model as given answers as its folded float64 copy does, up to float32 rounding.
+
+        Code that looks at the type of its layers or tensors may compute something else after folding.
+        """
+        model, self._unchecked = self._unchecked, None
+        if model is None:
+            return
+        like = next((t for t in model.parameters() if t.is_floating_point()), torch.empty(0))
+        with runtime.exact_matmul(), torch.autocast(images.device.type, enabled=False):
+            own = model(images.to(like.dtype)).double()
+        difference = float((own - logits).abs().max())
+        if not difference <= 1e-3 * float(logits.abs().max()) + 1e-30:
+            raise errors.IntegrityError(
+                errors.explain(
+                    "certify.segmentation: the folded float64 copy answers differently from the model",
+                    received=f"a largest difference of {difference:.3g}",
+                    expected="agreement up to float32 rounding",
+                    why="the certificate would be about another function",
+                    fix="remove code that depends on the type of layers, weights or tensors",
+                )
+            )
 
     def _assumptions(self, bound: Bound | None, rounding: float) -> tuple[str, ...]:
         proof = (

@@ -117,3 +117,13 @@ def test_jitter_leaves_labels_alone() -> None:
 def test_impossible_options(options: dict) -> None:
     with pytest.raises(InputError, match="not possible"):
         Augment(**options)
+
+
+def test_noise_has_its_strength_and_moves_nothing_else() -> None:
+    image, labels = blocks(0, 64, 64)
+    plain, same = Augment(crop=(64, 64))(image, labels, torch.Generator().manual_seed(5))
+    noisy, target = Augment(crop=(64, 64), noise=0.2)(image, labels, torch.Generator().manual_seed(5))
+    assert torch.equal(target, same)
+    assert (noisy - plain).std().item() == pytest.approx(0.2, rel=0.05)
+    with pytest.raises(InputError, match="noise >= 0"):
+        Augment(noise=-0.1)

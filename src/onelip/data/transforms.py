@@ -29,6 +29,8 @@ class Augment:
         vflip: Probability of a vertical flip.
         rotate: Largest angle in degrees, to both sides.
         jitter: Largest relative change of brightness, contrast and saturation.
+        noise: Standard deviation of Gaussian noise added last, not clipped: what a base model of randomized
+            smoothing is trained on.
 
     Guarantee:
         A pixel of the result has either the label of the place in the image that it shows, or 255. The result is a
@@ -51,16 +53,19 @@ class Augment:
     vflip: float = 0.0
     rotate: float = 0.0
     jitter: float = 0.0
+    noise: float = 0.0
 
     def __post_init__(self) -> None:
         low, high = self.scale
         legal = 0 < low <= high and all(0 <= v <= 1 for v in (self.flip, self.vflip)) and 0 <= self.jitter < 1
+        legal = legal and 0 <= self.noise < float("inf")
         if not legal or not 0 <= self.rotate <= 180 or (self.crop is not None and min(self.crop) < 1):
             raise InputError(
                 explain(
                     "this augmentation is not possible",
                     received=self,
-                    expected="0 < scale[0] <= scale[1], flip and vflip in [0, 1], jitter in [0, 1), rotate in [0, 180]",
+                    expected="0 < scale[0] <= scale[1], flip and vflip in [0, 1], jitter in [0, 1), rotate in [0, 180], "
+                    "noise >= 0",
                 )
             )
 
@@ -73,7 +78,7 @@ class Augment:
             generator: Source of every random number.
 
         Returns:
-            float32 (3, h, w) in [0, 1] and int64 (h, w).
+            float32 (3, h, w) in [0, 1], beyond it by what `noise` adds, and int64 (h, w).
         """
         draw = torch.rand(
             9, generator=generator
@@ -95,6 +100,8 @@ class Augment:
             pixels = F.adjust_brightness(pixels, strength[0])
             pixels = F.adjust_contrast(pixels, strength[1])
             pixels = F.adjust_saturation(pixels, strength[2])
+        if self.noise:
+            pixels = pixels + self.noise * torch.randn(pixels.shape, generator=generator)
         return pixels.contiguous(), mask.as_subclass(Tensor).long()
 
     def _zoom(self, draw: float) -> float:

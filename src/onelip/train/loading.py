@@ -101,6 +101,7 @@ def make_augment(part: AugmentPart) -> Augment:
         vflip=part.vflip,
         rotate=part.rotate,
         jitter=part.jitter,
+        noise=part.noise,
     )
 
 

@@ -50,7 +50,10 @@ class DataPart:
 
 @dataclass(frozen=True)
 class AugmentPart:
-    """How training images vary: see `onelip.data.transforms.Augment`; `crop = []` keeps whole images."""
+    """How training images vary: see `onelip.data.transforms.Augment`; `crop = []` keeps whole images.
+
+    `noise` is for the base models of randomized smoothing; validation images stay as they are.
+    """
 
     crop: tuple[int, ...] = ()
     scale: tuple[float, ...] = (1.0, 1.0)
@@ -58,6 +61,7 @@ class AugmentPart:
     vflip: float = 0.0
     rotate: float = 0.0
     jitter: float = 0.0
+    noise: float = 0.0
 
     def __post_init__(self) -> None:
         _require(

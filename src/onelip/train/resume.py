@@ -74,7 +74,8 @@ def check_same_recipe(record: Any, recipe: Recipe) -> None:
         raise IntegrityError(
             explain("this checkpoint was not written by onelip", fix="resume from OUT/checkpoints/last.ckpt")
         )
-    then: dict[str, Any] = json.loads(record["recipe"])
+    # Keys younger than the checkpoint had the value that is their default now.
+    then: dict[str, Any] = json.loads(json.dumps(Recipe().flat())) | json.loads(record["recipe"])
     now: dict[str, Any] = json.loads(json.dumps(recipe.flat()))
     changed = [k for k in sorted({*then, *now}) if then.get(k) != now.get(k) and not k.startswith(_FREE)]
     if changed:

@@ -15,7 +15,20 @@ from typing import TYPE_CHECKING
 from ._version import __version__
 
 if TYPE_CHECKING:
-    from . import bounds, certify, core, data, layers, metrics, models, report, testing, train
+    from . import (
+        attacks,
+        bounds,
+        certify,
+        core,
+        data,
+        layers,
+        metrics,
+        models,
+        report,
+        smoothing,
+        testing,
+        train,
+    )
     from .bounds import Bound, Step, lipschitz, rule
     from .core.errors import OnelipError, UnknownLayerError
     from .layers.fold import fold
@@ -27,6 +40,7 @@ _PUBLIC = {
     "OnelipError": "onelip.core.errors",
     "Step": "onelip.bounds",
     "UnknownLayerError": "onelip.core.errors",
+    "attacks": "onelip.attacks",
     "bounds": "onelip.bounds",
     "certify": "onelip.certify",
     "core": "onelip.core",
@@ -41,6 +55,7 @@ _PUBLIC = {
     "pretrained": "onelip.models",
     "report": "onelip.report",
     "rule": "onelip.bounds",
+    "smoothing": "onelip.smoothing",
     "testing": "onelip.testing",
     "train": "onelip.train",
 }
@@ -51,6 +66,7 @@ __all__ = [
     "Step",
     "UnknownLayerError",
     "__version__",
+    "attacks",
     "bounds",
     "certify",
     "core",
@@ -65,6 +81,7 @@ __all__ = [
     "pretrained",
     "report",
     "rule",
+    "smoothing",
     "testing",
     "train",
 ]

@@ -14,8 +14,9 @@ import onelip
 SOURCE = Path(onelip.__file__).parent
 FILES = sorted(SOURCE.rglob("*.py"))
 PUBLIC = {
-    "Bound", "OnelipError", "Step", "UnknownLayerError", "bounds", "certify", "core", "data", "export_onnx", "fold", "layers",
-    "lipschitz", "load", "metrics", "models", "pretrained", "report", "rule", "testing", "train",
+    "Bound", "OnelipError", "Step", "UnknownLayerError", "attacks", "bounds", "certify", "core", "data", "export_onnx", "fold", "layers",
+    "lipschitz", "load", "metrics", "models", "pretrained", "report", "rule",
+    "smoothing", "testing", "train",
 }  # fmt: skip
 HEAVY = (
     "torch",

@@ -19,7 +19,7 @@ def test_shipped_recipes(name: str) -> None:
     recipe = load_recipe(name)
     assert recipe.name == name
     assert (recipe.model.constraint == "none") == ("-twin" in name)
-    assert recipe.val.eps == () or not ("-twin" in name)
+    assert recipe.val.eps == () or "-twin" not in name
 
 
 def test_the_expected_recipes_are_there() -> None:

@@ -64,8 +64,8 @@ class Augment:
                 explain(
                     "this augmentation is not possible",
                     received=self,
-                    expected="0 < scale[0] <= scale[1], flip and vflip in [0, 1], jitter in [0, 1), rotate in [0, 180], "
-                    "noise >= 0",
+                    expected="0 < scale[0] <= scale[1], flip and vflip in [0, 1], jitter in [0, 1), "
+                    "rotate in [0, 180], noise >= 0",
                 )
             )
 

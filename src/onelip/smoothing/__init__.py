@@ -1,0 +1,1 @@
+"""Randomized smoothing for dense prediction: the statistical baseline of the certificates."""

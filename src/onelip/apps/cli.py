@@ -7,6 +7,7 @@ import sys
 import typer
 
 from onelip.apps import certify, data, demo, export, info, report, train
+from onelip.apps.arguments import join_lists
 from onelip.apps.common import INTERRUPTED, fail
 
 app = typer.Typer(
@@ -29,7 +30,7 @@ app.command("export")(export.export)
 def main() -> int:
     """Run the command line; returns the exit status 0 done, 2 bad input, 130 interrupted."""
     try:
-        app(prog_name="onelip")
+        app(args=join_lists(sys.argv[1:]), prog_name="onelip")
     except SystemExit as stop:
         return stop.code if isinstance(stop.code, int) else int(stop.code is not None)
     except KeyboardInterrupt:

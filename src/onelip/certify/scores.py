@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from onelip.certify.costs import leave_cost, top_two
+from onelip.certify.costs import leave_cost, to_cost, top_two
 from onelip.core import checks, errors
 
 Classifier = Sequence[Tensor]
@@ -50,6 +50,10 @@ class Scores:
     def leave_cost(self, labels: Tensor) -> Tensor:
         """(B, H, W) float64: signed cost of taking these labels away."""
         return leave_cost(self.logits, labels, p=self.p, classifier=self.classifier)
+
+    def to_cost(self, k: int) -> Tensor:
+        """(B, H, W) float64, >= 0: cost of turning each pixel into class k."""
+        return to_cost(self.logits, k, p=self.p, classifier=self.classifier)
 
 
 def image_constants(lipschitz: Any, batch: int) -> tuple[float, ...]:

@@ -1,1 +1,24 @@
 """Attacks: perturbations within a norm that make a prediction as bad as they can."""
+
+from __future__ import annotations
+
+from onelip.attacks import goals
+from onelip.attacks.base import Goal, PixelGoal
+from onelip.attacks.goals import CriterionGoal, Fabricate, Misclassify, PixelErrors, Region, Vanish
+from onelip.attacks.pgd import PGD, SegPGD
+from onelip.attacks.result import AttackResult
+
+__all__ = [
+    "PGD",
+    "AttackResult",
+    "CriterionGoal",
+    "Fabricate",
+    "Goal",
+    "Misclassify",
+    "PixelErrors",
+    "PixelGoal",
+    "Region",
+    "SegPGD",
+    "Vanish",
+    "goals",
+]

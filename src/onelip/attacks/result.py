@@ -1,0 +1,102 @@
+"""What an attack found, for each size of the ball and each image."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from onelip.attacks.base import Goal, one_hot
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class AttackResult:
+    r"""Adversarial images and what they do to the model; every tensor is on the model's device.
+
+    Attributes:
+        images: (E, B, C, H, W) float64 in [0, 1]; the clean image where nothing better was found.
+        norms: (E, B) float64, the l_p norm of each perturbation, never above its eps.
+        scores: (E, B) float64, the goal's score on these images; higher is better for the attacker, nan where the
+            goal is undefined.
+        clean_scores: (B,) the same of the clean images.
+        success: (E, B) bool, the goal is reached.
+        predictions: (E, B, H, W) int64; (E, B) for classifiers.
+        clean_predictions: (B, H, W) int64; (B,) for classifiers.
+        moved: (E, B) l_p norm of the displacement of all logits of an image: at most L times `norms`.
+        clean: (B, C, H, W) float64, the images attacked.
+        target: labels as given, or None.
+        eps: (E,) float64.
+        p: norm of the ball.
+        seed: of every random start.
+        queries: images sent forward through the model, in all.
+        classes: number of classes K.
+        goal: what was attacked.
+        attack: name of the attack, or of the best one of each (E, B) as a nested tuple for a pool.
+
+    Guarantee: each image lies in the unit box and in the closed ball, measured in float64 after clipping: what the
+        model does on it really happens. Nothing says that there is no stronger attack.
+    """
+
+    images: Tensor
+    norms: Tensor
+    scores: Tensor
+    clean_scores: Tensor
+    success: Tensor
+    predictions: Tensor
+    clean_predictions: Tensor
+    moved: Tensor
+    clean: Tensor
+    target: Tensor | None
+    eps: Tensor
+    p: float
+    seed: int
+    queries: int
+    classes: int
+    goal: Goal
+    attack: Any
+
+    @property
+    def radius(self) -> Tensor:
+        """(B,) float64: smallest norm that reached the goal, an upper bound of the robustness radius; inf if none."""
+        reached = torch.where(self.success, self.norms, torch.inf)
+        return reached.amin(0)
+
+    def values(self, criterion: Any) -> Tensor:
+        """(E, B) float64: a criterion of `onelip.certify` on the attacked predictions.
+
+        An upper end of its worst case (for error rates, a lower end).
+
+        A criterion without target (stability) compares the attacked with the clean prediction.
+
+        Args:
+            criterion: any object with `value(logits, target)`, as `PixelAccuracy()`.
+        """
+        return torch.stack([self._value(criterion, prediction) for prediction in self.predictions])
+
+    def clean_values(self, criterion: Any) -> Tensor:
+        """(B,) float64: a criterion on the clean predictions."""
+        return self._value(criterion, self.clean_predictions)
+
+    def _value(self, criterion: Any, prediction: Tensor) -> Tensor:
+        if not criterion.needs_target:
+            return agreement(prediction, self.clean_predictions, self.target, criterion.ignore_index)
+        found: Tensor = criterion.value(one_hot(prediction, self.classes), self.target)
+        return found
+
+    def __repr__(self) -> str:
+        name = self.attack if isinstance(self.attack, str) else "pool"
+        lines = [f"AttackResult: {name} on {type(self.goal).__name__}, {self.clean.shape[0]} images"]
+        for eps, scores, success in zip(self.eps.tolist(), self.scores, self.success, strict=True):
+            mean = float(scores.nanmean())
+            lines.append(f"  eps {eps:g}: score {mean:.4f}, reached {int(success.sum())}")
+        shown = [*lines[:4], "  ..."] if len(lines) > 5 else lines
+        return "\n".join([*shown, f"  clean score {float(self.clean_scores.nanmean()):.4f}"])
+
+
+def agreement(prediction: Tensor, other: Tensor, target: Tensor | None, ignore_index: int) -> Tensor:
+    """(B,) float64: share of the valid pixels on which two predictions agree; nan without valid pixels."""
+    valid = torch.ones_like(prediction, dtype=torch.bool) if target is None else target != ignore_index
+    same = (prediction == other) & valid
+    return same.flatten(1).sum(1).double() / valid.flatten(1).sum(1).double()

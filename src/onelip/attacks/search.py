@@ -1,0 +1,139 @@
+"""Projected gradient ascent on a batch of images, keeping what is best by the true score."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from onelip.attacks.base import Goal, PixelLoss
+from onelip.attacks.projection import Noise, direction, per_image, project
+from onelip.core.errors import TrainModeError, explain
+
+_RATE = 0.5
+_MOMENTUM = 0.75
+
+
+@dataclass(eq=False)
+class Best:
+    """Best perturbations of a batch so far, by score. Scores of undefined images are nan, and stay."""
+
+    delta: Tensor
+    score: Tensor
+
+    def offer(self, delta: Tensor, score: Tensor) -> None:
+        """Take over what is strictly better."""
+        better = score > self.score
+        self.delta = torch.where(per_image(better, delta).bool(), delta, self.delta)
+        self.score = torch.where(better, score, self.score)
+
+
+@dataclass(eq=False)
+class Ascent:
+    """Gradient ascent of one goal on one batch.
+
+    Attributes:
+        model: in eval mode, its parameters without gradients.
+        goal: what to reach.
+        images: (B, C, H, W) in the model's dtype.
+        state: of `goal.prepare`.
+        p: norm.
+        queries: images sent forward so far.
+    """
+
+    model: nn.Module
+    goal: Goal
+    images: Tensor
+    state: Any
+    p: float
+    queries: int = 0
+
+    def run(
+        self,
+        start: Tensor,
+        eps: Tensor,
+        *,
+        steps: int,
+        loss: PixelLoss,
+        best: Best,
+        noise: Noise,
+    ) -> None:
+        """Ascend from a start within balls of the given sizes, offering every iterate to `best`.
+
+        Momentum steps with a cosine schedule, from half the radius of the ball to zero.
+
+        Args:
+            start: (B, C, H, W) perturbations inside the balls.
+            eps: (B,).
+            steps: gradient steps; one more forward pass judges the last iterate.
+            loss: prepared loss of the pixels.
+            best: updated in place.
+            noise: for directions where the gradient is zero.
+        """
+        delta, previous = start, start
+        for i in range(steps):
+            gradient, score = self._gradient(delta, i / steps, loss)
+            best.offer(delta, score)
+            size = per_image(eps * _RATE * 0.5 * (1.0 + math.cos(math.pi * i / steps)), delta)
+            step = size * direction(gradient, self.p, noise)
+            ahead = project(delta + step, self.images, eps, self.p)
+            if i > 0:
+                blend = delta + _MOMENTUM * (ahead - delta) + (1.0 - _MOMENTUM) * (delta - previous)
+                ahead = project(blend, self.images, eps, self.p)
+            delta, previous = ahead, delta
+        best.offer(delta, self.score(delta))
+
+    @torch.no_grad()
+    def score(self, delta: Tensor) -> Tensor:
+        """(B,) true score of perturbed images."""
+        self.queries += delta.shape[0]
+        return self.goal.score(self.model(self.images + delta), self.state)
+
+    def _gradient(self, delta: Tensor, progress: float, loss: PixelLoss) -> tuple[Tensor, Tensor]:
+        self.queries += delta.shape[0]
+        delta = delta.detach().requires_grad_()
+        with torch.enable_grad():
+            outputs = self.model(self.images + delta)
+            total = self.goal.loss(outputs, self.state, progress, loss).nan_to_num().sum()
+            found = torch.autograd.grad(total, delta, allow_unused=True)[0] if total.requires_grad else None
+        gradient = torch.zeros_like(delta) if found is None else found.detach()
+        return gradient, self.goal.score(_detached(outputs), self.state)
+
+
+def _detached(outputs: Any) -> Any:
+    if isinstance(outputs, Tensor):
+        return outputs.detach()
+    if isinstance(outputs, (list, tuple)):
+        return [_detached(part) for part in outputs]
+    return {k: _detached(v) for k, v in outputs.items()} if isinstance(outputs, dict) else outputs
+
+
+@contextmanager
+def frozen(model: nn.Module, name: str) -> Iterator[nn.Module]:
+    """The model with parameters that ask for no gradient; as it was afterwards.
+
+    Raises:
+        TrainModeError: when any part of it is in train mode.
+    """
+    if any(module.training for module in model.modules()):
+        raise TrainModeError(
+            explain(
+                f"{name}: the model is in train mode",
+                expected="eval mode",
+                why="in train mode the output depends on the other images",
+                fix="model.eval()",
+            )
+        )
+    wanted = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    for parameter in wanted:
+        parameter.requires_grad_(False)
+    try:
+        yield model
+    finally:
+        for parameter in wanted:
+            parameter.requires_grad_(True)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from onelip.certify.certificate import SegmentationCertificate
-from onelip.certify.count import CountCriterion, PixelAccuracy, Stability
+from onelip.certify.count import CountCriterion, FalseNegativeRate, PixelAccuracy, Recall, Stability
 from onelip.certify.criterion import Criterion
 from onelip.certify.curve import CertifiedCurve, ImageCurves
 from onelip.certify.dense import Certifier, segmentation
+from onelip.certify.naming import parse
 from onelip.certify.pixel import pixel_radius
 
 __all__ = [
@@ -14,10 +15,13 @@ __all__ = [
     "Certifier",
     "CountCriterion",
     "Criterion",
+    "FalseNegativeRate",
     "ImageCurves",
     "PixelAccuracy",
+    "Recall",
     "SegmentationCertificate",
     "Stability",
+    "parse",
     "pixel_radius",
     "segmentation",
 ]

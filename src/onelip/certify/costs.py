@@ -173,7 +173,7 @@ def to_cost(
     """
     if logits.dim() == 4:
         costs = [to_cost(x.flatten(1), k, p=p, classifier=classifier, chunk=chunk) for x in logits]
-        return torch.stack(costs).unflatten(1, logits.shape[2:])
+        return torch.stack(costs).reshape(logits[:, 0].shape)
     check_label(k, logits.shape[0])
     distance = None if classifier is None else separation(classifier, logits.shape[0], p).to(logits.device)
     norm = 1.0 if classifier is None else linear_norm(classifier[0].detach().flatten(1), p)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from onelip.certify.budget import affordable, budgets, price, running_cost
-from onelip.certify.criterion import Criterion
+from onelip.certify.criterion import Criterion, check_class
 from onelip.certify.scores import Scores
 
 
@@ -136,3 +136,65 @@ class Stability(CountCriterion):
 
     def _labels(self, scores: Scores) -> Tensor:
         return scores.prediction
+
+
+@dataclass(frozen=True)
+class Recall(CountCriterion):
+    r"""Share of the pixels of one class that are found; certified: :math:`(TP - N(\epsilon)) / P`.
+
+    N is the largest number of true positives that fits into the budget :math:`(L \epsilon)^p`. Exact in
+    output space. An image without pixels of the class is undefined (nan).
+
+    Args:
+        positive: the class.
+        ignore_index: label of void pixels.
+
+    Example:
+        >>> import torch
+        >>> logits = torch.tensor([[[[0.0, 0.0, 9.0]], [[1.0, 2.0, 0.0]]]])
+        >>> target = torch.tensor([[[1, 1, 0]]])
+        >>> Recall(positive=1).worst_case(logits, target, eps=[0, 1, 2], lipschitz=1.0).flatten().tolist()
+        [1.0, 0.5, 0.0]
+    """
+
+    positive: int = 1
+    ignore_index: int = 255
+
+    def __post_init__(self) -> None:
+        check_class("positive", self.positive, self.ignore_index)
+
+    @property
+    def named_class(self) -> int:
+        """The positive class."""
+        return self.positive
+
+    def _counted(self, scores: Scores) -> Tensor:
+        return scores.valid & (scores.labels == self.positive)
+
+    def _labels(self, scores: Scores) -> Tensor:
+        return scores.labels
+
+
+@dataclass(frozen=True)
+class FalseNegativeRate(Recall):
+    r"""Share of the pixels of one class that are missed; certified: :math:`(FN + N(\epsilon)) / P`.
+
+    An error rate: certified values are upper bounds, and `radius` is up to where the rate stays below the
+    threshold. One minus `Recall`, exact in output space.
+
+    Args:
+        positive: the class.
+        ignore_index: label of void pixels.
+
+    Example:
+        >>> import torch
+        >>> logits = torch.tensor([[[[0.0, 0.0, 0.0, 0.0]], [[1.0, 2.0, 3.0, 4.0]]]])
+        >>> target = torch.ones(1, 1, 4, dtype=torch.int64)
+        >>> rate = FalseNegativeRate(positive=1)
+        >>> rate.worst_case(logits, target, eps=[0, 1, 2], lipschitz=1.0).flatten().tolist()
+        [0.0, 0.25, 0.5]
+        >>> round(rate.radius(logits, target, threshold=0.5, lipschitz=1.0).item(), 5)
+        1.58114
+    """
+
+    higher_is_better: ClassVar[bool] = False

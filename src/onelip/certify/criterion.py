@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 
 from torch import Tensor
 
+from onelip.certify.costs import check_label
 from onelip.certify.scores import Classifier, Scores, image_constants
 from onelip.core import checks, errors
 
@@ -29,9 +30,24 @@ class Criterion(ABC):
     ignore_index: int
 
     @property
+    def named_class(self) -> int | None:
+        """The one class that the criterion is about, if there is one."""
+        return None
+
+    @property
     def name(self) -> str:
-        """Name used in tables and files."""
-        return type(self).__name__
+        """Name used in tables and files, with the class that it is about: `PixelAccuracy`, `IoU(1)`."""
+        label = "" if self.named_class is None else f"({self.named_class})"
+        return type(self).__name__ + label
+
+    def exact_for(self, classes: int, classifier: Classifier | None = None) -> bool:  # noqa: ARG002
+        """Say if the worst case is attained for logits of so many classes, and with these feature costs.
+
+        Args:
+            classes: K, the number of logits.
+            classifier: as in `worst_case`.
+        """
+        return self.exact
 
     def value(self, logits: Tensor, target: Tensor | None = None) -> Tensor:
         """Clean value of each image.
@@ -124,6 +140,8 @@ class Criterion(ABC):
     ) -> Scores:
         logits = checks.logits(logits).detach()
         norm = checks.norm(p)
+        if self.named_class is not None:
+            check_label(self.named_class, logits.shape[1])
         if target is not None:
             target = checks.target(target, logits, self.ignore_index)
         elif self.needs_target:
@@ -150,3 +168,15 @@ class Criterion(ABC):
     @abstractmethod
     def _radius(self, scores: Scores, threshold: float) -> Tensor:
         """(B,) radii."""
+
+
+def check_class(argument: str, value: int, ignore_index: int) -> None:
+    """Raise InputError unless `value` can be the class of a criterion: an integer >= 0 that is not void."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < 0 or value == ignore_index:
+        raise errors.InputError(
+            errors.explain(
+                f"certify: `{argument}` is not a class",
+                received=repr(value),
+                expected=f"an integer >= 0, other than ignore_index={ignore_index}",
+            )
+        )

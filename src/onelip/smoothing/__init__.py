@@ -1,1 +1,26 @@
 """Randomized smoothing for dense prediction: the statistical baseline of the certificates."""
+
+from __future__ import annotations
+
+from onelip.smoothing.counts import FeasibilityWarning, certify_counts, smallest_n
+from onelip.smoothing.hybrid import Combined, combine
+from onelip.smoothing.measures import certified_accuracy, certified_iou
+from onelip.smoothing.result import Counts, Smoothed
+from onelip.smoothing.sampling import Tally, sample, stream
+from onelip.smoothing.segmentation import segcertify
+
+__all__ = [
+    "Combined",
+    "Counts",
+    "FeasibilityWarning",
+    "Smoothed",
+    "Tally",
+    "certified_accuracy",
+    "certified_iou",
+    "certify_counts",
+    "combine",
+    "sample",
+    "segcertify",
+    "smallest_n",
+    "stream",
+]

@@ -1,0 +1,273 @@
+"""Noisy copies of an image through a model, counted as they come: never an array of samples x pixels."""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from onelip.core import checks, errors
+from onelip.smoothing.result import Counts, check_sigma
+
+Progress = Callable[[int, int], None]
+
+
+class Tally:
+    """Counts of the predictions of one image, sample by sample: first votes, then agreements with the winners.
+
+    Args:
+        class_count: K.
+        size: (h, w).
+        device: where the counts live.
+
+    Example:
+        >>> tally = Tally(3, (1, 2))
+        >>> tally.vote(torch.tensor([[[2, 1]], [[2, 0]], [[0, 1]]]))
+        >>> tally.winners.tolist()
+        [[2, 1]]
+        >>> tally.agree(torch.tensor([[[2, 0]], [[2, 1]]]))
+        >>> tally.agreements.tolist()
+        [[2, 1]]
+    """
+
+    def __init__(self, class_count: int, size: tuple[int, int], device: torch.device | str = "cpu") -> None:
+        self._votes: Tensor | None = torch.zeros((class_count, *size), dtype=torch.int32, device=device)
+        self._winners: Tensor | None = None
+        self._ones = torch.ones((), dtype=torch.int32, device=device)
+        self.agreements = torch.zeros(size, dtype=torch.int64, device=device)
+
+    def vote(self, labels: Tensor) -> None:
+        """Count predictions (b, H, W) as votes; only possible before the first agreement."""
+        if self._votes is None:
+            raise errors.InputError(
+                errors.explain(
+                    "the votes are closed",
+                    why="samples that chose the winners may not test them, nor the other way round",
+                )
+            )
+        self._votes.scatter_add_(0, labels, self._ones.expand_as(labels))
+
+    @property
+    def winners(self) -> Tensor:
+        """(H, W) int64: the class with most votes, the lowest index of a tie. Closes the votes."""
+        if self._winners is None:
+            assert self._votes is not None
+            self._winners, self._votes = self._votes.argmax(0), None
+        return self._winners
+
+    def agree(self, labels: Tensor) -> None:
+        """Count in how many predictions (b, H, W) each pixel has its winner."""
+        self.agreements += (labels == self.winners).sum(0)
+
+
+def sample(
+    model: nn.Module,
+    image: Tensor,
+    *,
+    sigma: float = 0.25,
+    n0: int = 10,
+    n: int = 100,
+    seed: int = 0,
+    batch_size: int = 16,
+    progress: Progress | None = None,
+) -> Counts:
+    """Run n0 + n noisy copies of an image through a model and count its predictions.
+
+    Args:
+        model: a dense model in eval mode; it runs in its own precision. Fold it first: `onelip.fold(model)`.
+        image: (C, H, W) or (1, C, H, W), in [0, 1].
+        sigma: standard deviation of the noise, in these units. The noisy copies are not clipped.
+        n0: samples that choose the class of each pixel.
+        n: samples that test it.
+        seed: of the noise. Each copy has its own draw, whatever the batch size; draws are made on the device of
+            the model, so that a CPU and a GPU draw differently.
+        batch_size: copies in one forward pass.
+        progress: called with the number of copies done and in all.
+
+    Returns:
+        The counts, which `certify` turns into a label map for any radius.
+
+    Guarantee: none yet: these are samples. The model must treat the images of a batch independently.
+
+    Raises:
+        TrainModeError: the model is in train mode.
+        InputError: for unusable images or arguments, or a model that does not answer with finite logits (B, K, H, W).
+
+    Example:
+        >>> _ = torch.manual_seed(0)
+        >>> counts = sample(nn.Conv2d(3, 4, 1).eval(), torch.rand(3, 8, 8), n=50)
+        >>> counts.winners.shape, int(counts.agreements.max()) <= 50
+        (torch.Size([8, 8]), True)
+        >>> [counts.certify(eps=eps).radius for eps in (0.05, 0.1)]
+        [0.05, 0.1]
+    """
+    *_, counts = stream(
+        model, image, sigma=sigma, n0=n0, n=(n,), seed=seed, batch_size=batch_size, progress=progress
+    )
+    return counts
+
+
+def stream(
+    model: nn.Module,
+    image: Tensor,
+    *,
+    sigma: float = 0.25,
+    n0: int = 10,
+    n: Sequence[int] = (100,),
+    seed: int = 0,
+    batch_size: int = 16,
+    progress: Progress | None = None,
+) -> Iterator[Counts]:
+    """Sample as `sample` does, and hand out the counts at several n on the way.
+
+    Args:
+        model: as in `sample`, like all that follows.
+        image: (C, H, W) or (1, C, H, W).
+        sigma: standard deviation of the noise.
+        n0: samples that choose.
+        n: at which numbers of test samples to hand out counts, rising.
+        seed: of the noise.
+        batch_size: copies in one forward pass.
+        progress: called with the copies done and in all.
+
+    Yields:
+        Counts at each n. A certificate from any one of them, chosen beforehand, holds with its 1 - alpha; the
+        best of several does not.
+
+    Raises:
+        TrainModeError: the model is in train mode.
+        InputError: as `sample`.
+    """
+    stops = [checks.positive_int("n", value) for value in n]
+    if not stops or any(a >= b for a, b in itertools.pairwise(stops)):
+        raise errors.InputError(
+            errors.explain("`n` is not usable", received=list(n), expected="rising integers")
+        )
+    checks.positive_int("n0", n0)
+    total, started = n0 + stops[-1], time.perf_counter()
+    copies = _Copies(model, image, check_sigma(sigma), seed, checks.positive_int("batch_size", batch_size))
+    tally, spent, done = None, 0.0, 0
+    for phase, stop in enumerate([n0, *(n0 + value for value in stops)]):
+        for labels, class_count in copies.labels(stop - done):
+            tally = tally or Tally(class_count, copies.size, labels.device)
+            (tally.agree if phase else tally.vote)(labels)
+            done += labels.shape[0]
+            if progress is not None:
+                progress(done, total)
+        assert tally is not None
+        if phase:
+            agreements = tally.agreements.clone()
+            spent += copies.clock() - started
+            yield Counts(
+                winners=tally.winners,
+                agreements=agreements,
+                image=copies.image[0],
+                class_count=copies.class_count,
+                sigma=float(sigma),
+                n0=n0,
+                n=stop - n0,
+                seed=seed,
+                seconds=spent,
+            )
+            started = time.perf_counter()  # what the caller does with the counts is not sampling
+
+
+class _Copies:
+    """The noisy copies of one image, a batch at a time, and what the model says to them."""
+
+    def __init__(self, model: nn.Module, image: Tensor, sigma: float, seed: int, batch_size: int) -> None:
+        _check_eval(model)
+        if isinstance(image, Tensor) and image.dim() == 3:
+            image = image.unsqueeze(0)
+        image = checks.images(image, "image").detach()
+        if image.shape[0] != 1:
+            raise errors.InputError(
+                errors.explain(
+                    "`image` is several images",
+                    received=tuple(image.shape),
+                    expected="(C, H, W) or (1, C, H, W)",
+                    why="each image has its own samples and its own probability of error",
+                    fix="call it once for each image",
+                )
+            )
+        tensors = [t for t in model.state_dict().values() if t.is_floating_point()]
+        self.dtype = tensors[0].dtype if tensors else torch.float32
+        device = tensors[0].device if tensors else image.device
+        self.image = image.to(device)
+        self.model, self.sigma, self.batch_size = model, sigma, batch_size
+        self.size = (image.shape[-2], image.shape[-1])
+        self.class_count = 0
+        if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
+            raise errors.InputError(
+                errors.explain("`seed` is not usable", received=repr(seed), expected="an integer >= 0")
+            )
+        self._generator = torch.Generator(device).manual_seed(seed)
+
+    def labels(self, count: int) -> Iterator[tuple[Tensor, int]]:
+        """Predictions (b, H, W) of the next `count` copies, and the number of classes."""
+        for start in range(0, count, self.batch_size):
+            logits = self._forward(self._noisy(min(self.batch_size, count - start)))
+            top, labels = logits.max(1)
+            checks.finite("logits of the noisy copies", top)  # the largest one is NaN where any of them is
+            yield labels, self.class_count
+
+    def _noisy(self, count: int) -> Tensor:
+        wide = self.dtype if self.dtype == torch.float64 else torch.float32
+        noisy = torch.empty((count, *self.image.shape[1:]), dtype=wide, device=self.image.device)
+        for copy in noisy:
+            copy.normal_(generator=self._generator)  # one draw a copy: the same noise for every batch size
+        return noisy.mul_(self.sigma).add_(self.image.to(wide)).to(self.dtype)
+
+    @torch.no_grad()
+    def _forward(self, noisy: Tensor) -> Tensor:
+        with torch.autocast(noisy.device.type, enabled=False):
+            logits: object = self.model(noisy)
+        expected = (len(noisy), *self.size)
+        if (
+            not isinstance(logits, Tensor)
+            or not logits.is_floating_point()
+            or logits.dim() != 4
+            or logits.shape[1] < 2
+            or (logits.shape[0], *logits.shape[2:]) != expected
+        ):
+            raise errors.InputError(
+                errors.explain(
+                    "smoothing: the model does not answer with logits of the size of its images",
+                    received=tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__,
+                    expected=f"floats ({len(noisy)}, K, {self.size[0]}, {self.size[1]}) with K >= 2",
+                )
+            )
+        self.class_count = int(logits.shape[1])
+        return logits
+
+    def clock(self) -> float:
+        """Time now, with all work on the device done."""
+        if self.image.is_cuda:
+            torch.cuda.synchronize(self.image.device)
+        return time.perf_counter()
+
+
+def _check_eval(model: Any) -> None:
+    if not isinstance(model, nn.Module):
+        raise errors.InputError(
+            errors.explain(
+                "`model` is no module",
+                received=type(model).__name__,
+                expected="a torch.nn.Module in eval mode",
+            )
+        )
+    training = [name or "the model" for name, module in model.named_modules() if module.training]
+    if training:
+        raise errors.TrainModeError(
+            errors.explain(
+                "smoothing: the model is in train mode",
+                received=f"{len(training)} modules in train mode, first {training[0]}",
+                expected="eval mode",
+                why="in train mode a prediction can depend on the other copies in the batch",
+                fix="model.eval()",
+            )
+        )

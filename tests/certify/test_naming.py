@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from onelip.certify import FalseNegativeRate, PixelAccuracy, Recall, Stability, parse
+from onelip.certify import Dice, FalseNegativeRate, IoU, PixelAccuracy, Recall, Stability, parse
 from onelip.core import errors
 
 CLASSES = ["road", "Car", "sky"]
@@ -18,6 +18,8 @@ CLASSES = ["road", "Car", "sky"]
         ("recall:1", Recall(1)),
         ("FNR:car", FalseNegativeRate(1)),
         ("fnr: Sky", FalseNegativeRate(2)),
+        ("iou:car", IoU(1)),
+        ("dice:0", Dice(0)),
     ],
 )
 def test_names(text, criterion):

@@ -6,7 +6,9 @@ from onelip.certify.certificate import SegmentationCertificate
 from onelip.certify.count import CountCriterion, FalseNegativeRate, PixelAccuracy, Recall, Stability
 from onelip.certify.criterion import Criterion
 from onelip.certify.curve import CertifiedCurve, ImageCurves
+from onelip.certify.dataset import dataset_iou
 from onelip.certify.dense import Certifier, segmentation
+from onelip.certify.iou import Dice, IoU, OverlapCriterion
 from onelip.certify.naming import parse
 from onelip.certify.pixel import pixel_radius
 
@@ -15,12 +17,16 @@ __all__ = [
     "Certifier",
     "CountCriterion",
     "Criterion",
+    "Dice",
     "FalseNegativeRate",
     "ImageCurves",
+    "IoU",
+    "OverlapCriterion",
     "PixelAccuracy",
     "Recall",
     "SegmentationCertificate",
     "Stability",
+    "dataset_iou",
     "parse",
     "pixel_radius",
     "segmentation",

@@ -28,17 +28,38 @@ def budgets(eps: Tensor, *, lipschitz: float, p: float, items: int) -> Tensor:
     return power(eps.double() * lipschitz, p) * (1.0 + slack(items))
 
 
+def ceiling(charges: Tensor, limit: float, p: float) -> float:
+    """A charge above which no item is among the cheapest ones that `limit` affords together.
+
+    Costs a sort of every 64th item. The guess from the sample is used only if it is right: if the items up
+    to it are together dearer than the limit, with a margin far beyond the rounding of their sum.
+
+    Args:
+        charges: (N,) costs to the power p.
+        limit: largest budget that will be asked for.
+        p: 1, 2 or inf. For p = inf nothing adds up, and the limit is the answer.
+    """
+    if math.inf in (p, limit) or charges.numel() < 2**14:
+        return limit
+    sample = charges[::64].sort().values
+    index = int(torch.searchsorted(64.0 * sample.cumsum(0), 1.1 * limit)) + 8
+    if index >= sample.numel() or sample[index] >= limit:
+        return limit
+    guess = float(sample[index])
+    return guess if float(charges[charges <= guess].sum()) > limit * (1.0 + 1e-6) else limit
+
+
 def running_cost(costs: Tensor, p: float, *, limit: float = math.inf) -> Tensor:
     """What the n cheapest flips cost together, for n = 1, 2, ...
 
     Args:
         costs: (N,) non-negative costs in the l_p norm.
         p: 1, 2 or inf. For p = inf each pixel has the whole budget, so n flips cost as much as the n-th.
-        limit: largest budget that will be asked for. Dearer items can never be bought: they are dropped
-            before the sort, which is most of the work.
+        limit: largest budget that will be asked for. Items that it can never buy are dropped before the
+            sort, which is most of the work.
 
     Returns:
-        (M,) float64, M <= N.
+        (M,) float64, M <= N, never falling.
 
     Example:
         >>> import torch
@@ -49,17 +70,17 @@ def running_cost(costs: Tensor, p: float, *, limit: float = math.inf) -> Tensor:
     """
     charges = power(costs.double(), p)
     if limit < math.inf:
-        charges = charges[charges <= limit]
+        charges = charges[charges <= ceiling(charges, limit, p)]
     charges = charges.sort().values
-    return charges if p == math.inf else charges.cumsum(0)
+    if p == math.inf:
+        return charges
+    running = charges.cumsum(0)
+    # A parallel scan may fall by a roundoff, which the slack covers; a search needs it monotone.
+    return running.cummax(0).values if running.is_cuda else running
 
 
 def affordable(running: Tensor, budget: Tensor) -> Tensor:
-    """Largest number of flips within each closed budget, (E,) int64.
-
-    Sound even if a parallel scan is not perfectly monotone: the entry after the answer was compared and is
-    dearer.
-    """
+    """Largest number of flips within each closed budget, (E,) int64."""
     return torch.searchsorted(running, budget.to(running.device), right=True)
 
 
@@ -69,6 +90,11 @@ def price(running: Tensor, flips: int, *, lipschitz: float, p: float, items: int
         return 0.0
     if flips > running.numel():
         return math.inf
-    spent = float(running[flips - 1]) / (1.0 + slack(items))
+    return norm_of(float(running[flips - 1]), lipschitz=lipschitz, p=p, items=items)
+
+
+def norm_of(budget: float, *, lipschitz: float, p: float, items: int) -> float:
+    """Norm of the input perturbation whose budget this is, rounded down by the slack."""
+    spent = budget / (1.0 + slack(items))
     norm = math.sqrt(spent) if p == 2.0 else spent
     return norm / lipschitz * (1.0 - 8.0 * UNIT_ROUNDOFF)

@@ -12,7 +12,7 @@ from onelip.bounds import linear_norm
 from onelip.core import errors
 
 _DUAL = {1.0: math.inf, 2.0: 2.0, math.inf: 1.0}
-_HALF_SPACE = {1.0: 1.0, 2.0: math.sqrt(0.5), math.inf: 0.5}
+HALF_SPACE = {1.0: 1.0, 2.0: math.sqrt(0.5), math.inf: 0.5}
 
 
 def leaders(logits: Tensor) -> tuple[Tensor, Tensor]:
@@ -128,7 +128,7 @@ def leave_cost(
         first, second = leaders(logits)
         other = torch.where(own < first, first, second)
         # Differences in float64: exact for float32 logits of comparable size.
-        return (own.double() - other.double()) * _HALF_SPACE[p]
+        return (own.double() - other.double()) * HALF_SPACE[p]
     distance = separation(classifier, logits.shape[1], p).to(logits.device)
     own = own.double()
     cost = torch.full_like(own, math.inf)
@@ -180,7 +180,7 @@ def to_cost(
     parts = []
     for columns in logits.split(chunk, dim=1):
         gaps = columns.double() - columns[k].double()
-        cost = water_fill(gaps) if p == 2.0 else gaps.amax(0) * _HALF_SPACE[p]
+        cost = water_fill(gaps) if p == 2.0 else gaps.amax(0) * HALF_SPACE[p]
         if distance is not None:
             # Equal rows: x/0 is inf, k can never pass j; 0/0 is a tie.
             apart = (gaps.clamp_min(0.0) / distance[k].unsqueeze(1)).nan_to_num(nan=0.0, posinf=math.inf)

@@ -7,10 +7,16 @@ from collections.abc import Callable, Sequence
 
 from onelip.certify.count import FalseNegativeRate, PixelAccuracy, Recall, Stability
 from onelip.certify.criterion import Criterion
+from onelip.certify.iou import Dice, IoU
 from onelip.core import errors
 
 _WHOLE: dict[str, Callable[..., Criterion]] = {"accuracy": PixelAccuracy, "stability": Stability}
-_OF_A_CLASS: dict[str, Callable[..., Criterion]] = {"recall": Recall, "fnr": FalseNegativeRate}
+_OF_A_CLASS: dict[str, Callable[..., Criterion]] = {
+    "recall": Recall,
+    "fnr": FalseNegativeRate,
+    "iou": IoU,
+    "dice": Dice,
+}
 
 
 def parse(text: str, classes: Sequence[str] | None = None, *, ignore_index: int = 255) -> Criterion:
@@ -26,8 +32,8 @@ def parse(text: str, classes: Sequence[str] | None = None, *, ignore_index: int 
         InputError: for an unknown name or class, with the closest known ones.
 
     Example:
-        >>> parse("recall:car", ["road", "car"]).name, parse("accuracy").name
-        ('Recall(1)', 'PixelAccuracy')
+        >>> parse("iou:car", ["road", "car"]).name, parse("accuracy").name
+        ('IoU(1)', 'PixelAccuracy')
     """
     kind, colon, label = str(text).strip().partition(":")
     kind = kind.strip().lower()

@@ -47,6 +47,17 @@ class Scores:
         """(B, H, W) int64: predicted class, the lowest index of a tie."""
         return top_two(self.logits)[2]
 
+    @cached_property
+    def top(self) -> Tensor:
+        """(B, H, W): the largest logit."""
+        return self.logits.amax(1)
+
+    def predicts(self, k: int) -> Tensor:
+        """(B, H, W) bool: class k is predicted, the lowest index of a tie."""
+        own = self.logits[:, k]
+        lower = self.logits[:, :k].amax(1) < own if k else torch.ones_like(own, dtype=torch.bool)
+        return lower & (own == self.top)
+
     def leave_cost(self, labels: Tensor) -> Tensor:
         """(B, H, W) float64: signed cost of taking these labels away."""
         return leave_cost(self.logits, labels, p=self.p, classifier=self.classifier)

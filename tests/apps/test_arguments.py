@@ -44,6 +44,10 @@ def test_all_ways_are_one(way):
             "certify m d --size 32x48 --criteria fnr:a:b=c x/y:z",
             "certify m d --size 32x48 --criteria=fnr:a:b=c x/y:z",
         ),
+        (
+            "certify m d --criteria miou --threshold=fnr:0=0.9",
+            "certify m d --criteria=miou --threshold=fnr:0=0.9",
+        ),
         ("", ""),
     ],
 )

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
+import textwrap
 import time
 from pathlib import Path
 
@@ -14,10 +16,13 @@ import pytest
 import torch
 
 import onelip
+from onelip.apps.arguments import join_lists
 from onelip.apps.cli import main
 
 COMMANDS = ["info", "data inspect", "train", "certify", "report", "demo", "export"]
-SMALL = ["--size", "32x48", "--pictures", "1", "--eps", "0.02,0.1"]
+KEYS = ["accuracy", "stability", "fnr:0"]
+SMALL = ["--size", "32x48", "--pictures", "1", "--eps", "0.02", "0.1", "--criteria", "fnr:0"]
+SMALL += ["--threshold", "fnr:0=0.95"]
 
 
 def run(*arguments: str, cwd: Path | None = None, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -103,17 +108,43 @@ def test_certify_prints_a_table_and_writes_results_and_a_report(certified, model
     assert results["model"]["weights_sha256"] == weights
 
 
-def test_the_python_that_certify_prints_gives_the_same_numbers(certified):
-    out, _ = certified
+def test_the_python_that_certify_prints_gives_the_same_numbers(certified, capsys):
+    out, done = certified
     results = json.loads((out / "results.json").read_text())
-    # The printed lines certify the whole split; three images of it are the same as the command's --limit 3.
-    code = results["python"].replace('"val", size', '"val", images=3, size')
-    assert 'average="micro"' in code
-    space: dict[str, object] = {"onelip": onelip}
-    exec(code, space)
-    curve = space["metric"].compute()  # type: ignore[attr-defined]
-    assert curve.count == 3
-    assert curve.eps.tolist() == [0.02, 0.1]
+    printed = done.stdout[done.stdout.index("    import onelip") : done.stdout.index("results: ")]
+    code = textwrap.dedent(printed)
+    assert code.strip().splitlines()[1:] == results["python"].splitlines()
+    exec(code, {})
+    lines = dict(line.split(" ", 1) for line in capsys.readouterr().out.strip().splitlines())
+    assert len(lines) == len(results["criteria"]) == len(KEYS)
+    for criterion in results["criteria"]:
+        expected = [row[f"{criterion['key']}_macro"] for row in results["rows"]]
+        assert json.loads(lines[criterion["name"]]) == pytest.approx(expected, abs=1e-14)
+
+
+def test_the_command_that_is_recorded_does_the_same_again(certified, tmp_path, call):
+    out, _ = certified
+    first = json.loads((out / "results.json").read_text())
+    words = join_lists(shlex.split(first["command"])[1:])
+    done = call(*words[:-1], tmp_path, "--pictures", "0")
+    assert done.returncode == 0, done.stderr
+    again = json.loads((tmp_path / "results.json").read_text())
+    for section in ("rows", "criteria", "curves", "radii", "clean", "classes"):
+        assert again[section] == first[section]
+
+
+def test_radii_and_criteria_of_a_class(certified):
+    out, done = certified
+    results = json.loads((out / "results.json").read_text())
+    (row,) = results["radii"]
+    assert (row["criterion"], row["threshold"], row["count"]) == ("fnr:0", 0.95, 3)
+    assert "fnr:0" in done.stdout
+    by_key = {c["key"]: c for c in results["criteria"]}
+    assert not by_key["fnr:0"]["higher_is_better"]
+    assert by_key["fnr:0"]["count"] + by_key["fnr:0"]["undefined"] == 3
+    for row in results["rows"]:
+        if row["fnr:0_macro"] is not None:
+            assert row["fnr:0_macro"] >= by_key["fnr:0"]["clean_macro"]
 
 
 def test_results_equal_the_library_on_the_same_images(certified, model):
@@ -213,6 +244,9 @@ BAD = {
     "negative eps": (["certify", "{model}", "scenes", "--eps", "0.1,-2"], "-2.0 at index 1"),
     "eps no number": (["certify", "{model}", "scenes", "--eps", "small"], "--eps is not a list of numbers"),
     "size": (["certify", "{model}", "scenes", "--size", "32"], "--size is not a size"),
+    "no such criterion": (["certify", "{model}", "scenes", "--criteria", "iuo:1"], "unknown criterion"),
+    "no such class": (["certify", "{model}", "scenes", "--criteria", "fnr:carr"], "unknown class"),
+    "threshold": (["certify", "{model}", "scenes", "--threshold", "accuracy"], "--threshold is not a list"),
     "norm": (["certify", "{model}", "scenes", "--p", "3"], "not a supported norm"),
     "norm of a model": (["info", "{model}", "--p", "two"], "--p is not a list of numbers"),
     "no such recipe": (["train", "demoo", "--out", "{out}"], "did you mean 'demo'"),

@@ -1,65 +1,19 @@
-"""Sums over single-image results: definitions on small examples, and torn files."""
+"""Files of single-image results: torn, resumed, refused; and parsing of options."""
 
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 
 from onelip.apps.common import parse_numbers, parse_size, percent
-from onelip.apps.evaluate import spread
-from onelip.apps.records import Records, summarise
+from onelip.apps.plan import Plan, read_keys, read_thresholds
+from onelip.apps.records import Records
+from onelip.apps.runs import spread
 from onelip.core import errors
 
-
-def record(index, valid, accuracy, confusion):
-    values = [[v] for v in accuracy] if valid else [[None]] * 2
-    return {
-        "index": index,
-        "valid": valid,
-        "accuracy": values,
-        "stability": values,
-        "confusion": confusion,
-        "lipschitz": 1.0 + index,
-        "seconds": 0.5,
-    }
-
-
-DONE = [
-    record(0, 10, [0.9, 0.5], [[9, 1], [0, 0]]),
-    record(1, 30, [0.5, 0.1], [[10, 10], [5, 5]]),
-    record(2, 0, [], [[0, 0], [0, 0]]),
-]
-
-
-def test_micro_macro_and_iou_by_hand():
-    result = summarise(DONE, [0.0, 0.1], [0.1], classes=("a", "b"), p=2.0)
-    assert result["undefined"] == 1
-    assert result["lipschitz"] == 3.0
-    (row,) = result["rows"]
-    assert row["accuracy_macro"] == pytest.approx((0.5 + 0.1) / 2)
-    assert row["accuracy_micro"] == pytest.approx((10 * 0.5 + 30 * 0.1) / 40)
-    clean = result["clean"]
-    assert clean["pixel_accuracy_micro"] == pytest.approx(24 / 40)
-    assert clean["pixel_accuracy_macro"] == pytest.approx((0.9 + 0.5) / 2)
-    assert clean["iou"] == pytest.approx({"a": 19 / (19 + 11 + 5), "b": 5 / (5 + 11 + 5)})
-    assert clean["miou"] == pytest.approx((19 / 35 + 5 / 21) / 2)
-
-
-def test_nothing_but_void_has_no_averages():
-    result = summarise(DONE[2:], [0.0, 0.1], [0.1], classes=("a", "b"), p=2.0)
-    assert result["rows"][0]["accuracy_micro"] is None
-    assert result["clean"]["miou"] is None
-    json.dumps(result, allow_nan=False)
-
-
-def test_absent_classes_do_not_count_in_the_mean():
-    result = summarise(DONE[:1], [0.0, 0.1], [0.0], classes=("a", "b"), p=2.0)
-    assert result["clean"]["iou"] == {"a": pytest.approx(0.9), "b": 0.0}
-    only = record(0, 10, [1.0, 1.0], [[10, 0], [0, 0]])
-    result = summarise([only], [0.0, 0.1], [0.0], classes=("a", "b"), p=2.0)
-    assert result["clean"]["iou"]["b"] is None
-    assert result["clean"]["miou"] == 1.0
+DONE = [{"index": i, "seconds": 0.5} for i in range(3)]
 
 
 def test_records_survive_a_torn_line(tmp_path):
@@ -102,3 +56,46 @@ def test_shares_are_never_rounded_up():
     assert percent(0.99999) == "99.99 %"
     assert percent(0.29) == "29.00 %"
     assert percent(None) == "-"
+
+
+def test_criteria_and_thresholds():
+    assert read_keys("miou, iou:car,") == ("miou", "iou:car")
+    assert read_thresholds(None) == ()
+    assert read_thresholds("fnr:a=b=0.5,accuracy=0.8,accuracy=0.8") == (("fnr:a=b", 0.5), ("accuracy", 0.8))
+    with pytest.raises(errors.InputError, match="--criteria is empty"):
+        read_keys(" ,")
+    for text in ("accuracy", "accuracy=", "=0.5", "accuracy=nan", "accuracy=inf", "accuracy=0.5,miou"):
+        with pytest.raises(errors.InputError, match="--threshold"):
+            read_thresholds(text)
+
+
+def test_a_plan_says_how_to_ask_for_it_again(tmp_path):
+    import shlex
+
+    from onelip.apps.arguments import join_lists
+
+    plan = Plan(
+        model="runs/a b",
+        data="scenes",
+        out=tmp_path,
+        eps=(0.1 + 0.2, 0.1),
+        criteria=("iou:traffic light",),
+        thresholds=(("fnr:car", 0.123456789),),
+        per_class=False,
+        limit=3,
+    )
+    words = join_lists(shlex.split(plan.shell))
+    assert words[:4] == ["onelip", "certify", "runs/a b", "scenes"]
+    assert "--criteria=accuracy,stability,iou:traffic light" in words
+    assert "--threshold=fnr:car=0.123456789" in words
+    assert "--eps=0.30000000000000004,0.1" in words
+    assert "--no-per-class" in words
+
+
+def test_grids_hold_what_was_asked_for():
+    plan = Plan(model="m", data="d", out=Path("o"), eps=(0.3, 0.1, 0.3))
+    for grid in (plan.grid, plan.coarse):
+        assert {0.0, 0.1, 0.3} <= set(grid)
+        assert grid == sorted(set(grid))
+    assert len(plan.coarse) < 16 < len(plan.grid)
+    assert plan.asked == [0.1, 0.3]

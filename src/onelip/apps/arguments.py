@@ -75,4 +75,4 @@ def join_lists(words: Sequence[str]) -> list[str]:
 
 def _are_values(word: str, fits: Callable[[str], bool]) -> bool:
     parts = [part for part in word.split(",") if part.strip()]
-    return bool(parts) and all(fits(part.strip()) for part in parts)
+    return not word.startswith("--") and bool(parts) and all(fits(part.strip()) for part in parts)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -15,6 +16,7 @@ from onelip.apps.common import (
     parse_numbers,
     parse_size,
     percent,
+    radius_text,
     show_python,
     show_table,
 )
@@ -30,7 +32,23 @@ def certify(
     ],
     data: Annotated[str, typer.Argument(help="Name of a data set, or folder with a dataset.toml.")],
     split: Annotated[str, typer.Option(help="Part of the data set.")] = "val",
-    eps: Annotated[str, typer.Option(help="Perturbation sizes, separated by commas.")] = "0.05,0.1,0.17,0.5",
+    eps: Annotated[str, typer.Option(help="Perturbation sizes, as 0.1 0.17.")] = "0.05,0.1,0.17,0.5",
+    criteria: Annotated[
+        str,
+        typer.Option(
+            help="What to certify: accuracy, stability, miou, or recall, fnr, iou, dice of a class, as iou:car."
+        ),
+    ] = "accuracy,stability",
+    threshold: Annotated[
+        str | None,
+        typer.Option(help="Certified radius at which a criterion reaches a value, as fnr:polyp=0.95."),
+    ] = None,
+    per_class: Annotated[
+        bool | None,
+        typer.Option(
+            help="Certified IoU of every class; default: when the data set is not too large for it."
+        ),
+    ] = None,
     p: Annotated[str, typer.Option(help="Norm of the perturbation: 1, 2 or inf.")] = "2",
     limit: Annotated[int, typer.Option(min=0, help="Number of images, evenly spread; 0: all.")] = 0,
     size: Annotated[str | None, typer.Option(help="Resize images to HxW before they are certified.")] = None,
@@ -42,15 +60,19 @@ def certify(
 ) -> None:
     """Certify a model on a data set, and write a report.
 
-    Example: onelip certify runs/camvid camvid --split val --eps 0.05,0.1,0.17,0.5 --out runs/camvid-certified
+    Example: onelip certify runs/camvid camvid --split val --eps 0.05 0.1 0.17 0.5 --criteria miou iou:car
+    --threshold accuracy=0.8 --out runs/camvid-certified
     """
-    from onelip.apps.plan import Plan
+    from onelip.apps.plan import Plan, read_keys, read_thresholds
 
     plan = Plan(
         model=model,
         data=data,
         split=split,
         eps=tuple(parse_numbers(eps)),
+        criteria=read_keys(criteria),
+        thresholds=read_thresholds(threshold),
+        per_class=per_class,
         p=parse_numbers(p, "--p")[0],
         limit=limit,
         size=parse_size(size),
@@ -64,7 +86,7 @@ def certify(
 
 
 def certify_and_show(plan: Plan) -> dict[str, Any]:
-    """Run, print the table, write the report."""
+    """Run, print the tables, write the report."""
     from onelip import report
     from onelip.apps.evaluate import evaluate
 
@@ -73,18 +95,26 @@ def certify_and_show(plan: Plan) -> dict[str, Any]:
     finally:
         done = (plan.out / "results.json").is_file()
         page = report.write([plan.out]) if done else None
-    clean = results["clean"]
+    _show_accuracy(results)
+    _show_criteria(results)
+    _show_radii(results["radii"])
+    seconds = (
+        f"{results['seconds_per_image']:.3g} s per image ({results['seconds_forward']:.3g} s forward pass)"
+    )
+    typer.echo(f"clean mIoU {percent(results['clean']['miou'])}, {seconds}")
+    show_python(results["python"])
+    typer.echo(f"results: {plan.out / 'results.json'}\nreport:  {page}")
+    return results
+
+
+def _show_accuracy(results: dict[str, Any]) -> None:
+    clean, data = results["clean"], results["data"]
+    first = ("clean", "-", percent(clean["pixel_accuracy_micro"]), percent(clean["pixel_accuracy_macro"]))
     show_table(
-        f"{results['model']['path']} on {plan.data} {plan.split}, {results['data']['images']} images",
+        f"{results['model']['path']} on {data['name']} {data['split']}, {data['images']} images",
         ["eps", "per value /255", "accuracy (pixels)", "accuracy (images)", "stability (pixels)"],
         [
-            (
-                "clean",
-                "-",
-                percent(clean["pixel_accuracy_micro"]),
-                percent(clean["pixel_accuracy_macro"]),
-                "100.00 %",
-            ),
+            (*first, "100.00 %"),
             *(
                 (
                     row["eps"],
@@ -97,7 +127,57 @@ def certify_and_show(plan: Plan) -> dict[str, Any]:
             ),
         ],
     )
-    typer.echo(f"clean mIoU {percent(clean['miou'])}, {results['seconds_per_image']:.3g} s per image")
-    show_python(results["python"])
-    typer.echo(f"results: {plan.out / 'results.json'}\nreport:  {page}")
-    return results
+
+
+def _show_criteria(results: dict[str, Any]) -> None:
+    """The other criteria, one a line, and the certified IoU of each class."""
+    rows: list[Sequence[object]] = []
+    for criterion in results["criteria"][2:]:
+        up = not criterion["higher_is_better"]
+        for average, text in (("micro", "data set"), ("macro", "images")):
+            clean, key = criterion[f"clean_{average}"], f"{criterion['key']}_{average}"
+            if clean is None and average == "micro":
+                continue
+            values = [percent(row[key], up=up) for row in results["rows"]]
+            kind = "exact" if criterion["exact_micro" if average == "micro" else "exact"] else "bound"
+            left_out = criterion["undefined"] if average == "macro" else 0
+            rows.append((criterion["key"], text, percent(clean, up=up), *values, kind, left_out))
+    columns = ["criterion", "mean over", "clean", *(f"{row['eps']:g}" for row in results["rows"])]
+    if rows:
+        show_table("Certified at eps", [*columns, "is", "undefined"], rows)
+    if results["classes"]:
+        show_table(
+            "Certified IoU of each class over the data set, at eps",
+            ["class", "clean", *columns[3:]],
+            [(c["class"], percent(c["clean"]), *map(percent, c["certified"])) for c in results["classes"]],
+        )
+
+
+def _show_radii(radii: Sequence[dict[str, Any]]) -> None:
+    if radii:
+        show_table(
+            "Certified radius of an image: no smaller perturbation reaches the value",
+            [
+                "criterion",
+                "value",
+                "median",
+                "quartiles",
+                "mean of finite",
+                "already there",
+                "never",
+                "undefined",
+            ],
+            [
+                (
+                    row["criterion"],
+                    row["threshold"],
+                    radius_text(row["median"]),
+                    f"{radius_text(row['lower_quartile'])} to {radius_text(row['upper_quartile'])}",
+                    radius_text(row["mean_of_finite"]),
+                    row["zero"],
+                    row["infinite"],
+                    row["undefined"],
+                )
+                for row in radii
+            ],
+        )

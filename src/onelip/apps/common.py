@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ParamSpec
 
 import typer
 
-from onelip.core import errors, files
+from onelip.core import errors, files, numbers
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -78,7 +78,7 @@ def parse_size(text: str | None) -> tuple[int, int] | None:
 
 
 def parse_numbers(text: str, option: str = "--eps") -> list[float]:
-    """Read numbers separated by commas.
+    """Read numbers separated by commas (options of several values arrive joined by them).
 
     Example:
         >>> parse_numbers("0.1, 0.5")
@@ -89,7 +89,7 @@ def parse_numbers(text: str, option: str = "--eps") -> list[float]:
     except ValueError as error:
         raise errors.InputError(
             errors.explain(
-                f"{option} is not a list of numbers", received=repr(text), expected="as 0.05,0.1,0.5"
+                f"{option} is not a list of numbers", received=repr(text), expected="as 0.05 0.1 0.5"
             )
         ) from error
 
@@ -143,9 +143,27 @@ def write_results(out: Path, results: dict[str, Any]) -> None:
     console().print(f"results: {out / 'results.json'}", markup=False, highlight=False, soft_wrap=True)
 
 
-def percent(value: float | None) -> str:
-    """A share in per cent, never rounded up; a dash where it is undefined."""
-    return "-" if value is None else f"{math.floor(value * 1e4 + 1e-9) / 100:.2f} %"
+def percent(value: float | None, *, up: bool = False) -> str:
+    """A certified share in per cent on the safe side: rounded down, or up where lower is better; a dash for None.
+
+    Example:
+        >>> percent(0.89999), percent(0.10001, up=True), percent(None)
+        ('89.99 %', '10.01 %', '-')
+    """
+    if value is None:
+        return "-"
+    hundredths = math.ceil(value * 1e4 - 1e-9) if up else math.floor(value * 1e4 + 1e-9)
+    return f"{hundredths / 100:.2f} %"
+
+
+def radius_text(value: float | str | None) -> str:
+    """A radius with four digits, rounded down; a dash where it is undefined.
+
+    Example:
+        >>> radius_text(0.123456), radius_text("inf"), radius_text(None)
+        ('0.1234', 'inf', '-')
+    """
+    return "-" if value is None else numbers.round_down(float(value), 4)
 
 
 def model_folder(path: str) -> str:

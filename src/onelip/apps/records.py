@@ -1,4 +1,4 @@
-"""Results of single images, one JSON line each, and their sum."""
+"""Results of single images, one JSON line each: an interruption loses at most the image at hand."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Record = dict[str, Any]
 
 
 class Records:
-    """A file of one line for each certified image, below a line that says what was computed.
+    """A file of one line for each image that is done, below a line that says what was computed.
 
     Lines are written whole and flushed, so that an interruption loses at most the image at hand; a torn last line is
     dropped on the next start.
@@ -49,10 +49,10 @@ class Records:
             differs = [k for k in key if not isinstance(found, dict) or found.get(k) != key[k]]
             raise errors.InputError(
                 errors.explain(
-                    f"certify: {self.path} cannot be resumed",
+                    f"{self.path} cannot be resumed",
                     received=f"other {', '.join(differs)} than asked for now",
                     expected="the same model, data and options",
-                    why="images certified under other conditions cannot be summed up with these",
+                    why="images done under other conditions cannot be summed up with these",
                     fix="start anew without --resume, or choose another --out",
                 )
             )
@@ -66,7 +66,7 @@ class Records:
         except OSError as error:
             raise errors.StorageError(
                 errors.explain(
-                    f"certify: {self.path} cannot be written",
+                    f"{self.path} cannot be written",
                     received=error.strerror,
                     fix="free some space or choose another folder with --out",
                 )
@@ -83,80 +83,3 @@ class Records:
     def chosen(self, indices: Sequence[int]) -> list[Record]:
         """The records of these images, as far as they are done."""
         return [self._done[index] for index in indices if index in self._done]
-
-
-def summarise(
-    done: Sequence[Record], grid: Sequence[float], eps: Sequence[float], *, classes: Sequence[str], p: float
-) -> dict[str, Any]:
-    """Averages over images: curves on the grid, rows at the eps asked for, clean accuracy and IoU.
-
-    Macro averages give every image the same weight, micro averages every valid pixel. The budgets of two images are
-    separate, so both are exact. Images without a valid pixel are left out and counted.
-    """
-    known = [r for r in done if r["valid"]]
-    accuracy = {average: _mean(known, "accuracy", average) for average in ("micro", "macro")}
-    stability = {average: _mean(known, "stability", average) for average in ("micro", "macro")}
-    clean, iou = _clean(known, classes)
-    place = {value: i for i, value in enumerate(grid)}
-    rows = [
-        {
-            "eps": value,
-            **{f"accuracy_{k}": v[place[value]] if v else None for k, v in accuracy.items()},
-            **{f"stability_{k}": v[place[value]] if v else None for k, v in stability.items()},
-        }
-        for value in sorted(set(eps))
-    ]
-    common = {
-        "average": "micro",
-        "eps": list(grid),
-        "count": len(known),
-        "undefined": len(done) - len(known),
-        "p": str(p),
-    }
-    return {
-        "lipschitz": max(r["lipschitz"] for r in done),
-        "rows": rows,
-        "curves": [
-            {
-                "criterion": "PixelAccuracy",
-                "clean": clean["pixel_accuracy_micro"],
-                "values": accuracy["micro"],
-                **common,
-            },
-            {"criterion": "Stability", "clean": 1.0, "values": stability["micro"], **common},
-        ],
-        "clean": {**clean, "iou": iou},
-        "undefined": len(done) - len(known),
-        "seconds_per_image": sorted(r["seconds"] for r in done)[len(done) // 2],
-    }
-
-
-def _mean(known: Sequence[Record], name: str, average: str) -> list[float]:
-    """Mean of the (E, 1) values of each image."""
-    weights = [r["valid"] if average == "micro" else 1 for r in known]
-    total = sum(weights)
-    points = len(known[0][name]) if known else 0
-    return [
-        sum(w * r[name][i][0] for w, r in zip(weights, known, strict=True)) / total for i in range(points)
-    ]
-
-
-def _clean(
-    known: Sequence[Record], classes: Sequence[str]
-) -> tuple[dict[str, float | None], dict[str, float | None]]:
-    """Pixel accuracy, and IoU of the whole data set; classes without any pixel are left out of the mean."""
-    count = range(len(classes))
-    total = [[sum(r["confusion"][i][j] for r in known) for j in count] for i in count]
-    shares = [sum(r["confusion"][i][i] for i in count) / r["valid"] for r in known]
-    pixels = sum(r["valid"] for r in known)
-    iou: dict[str, float | None] = {}
-    for i, name in enumerate(classes):
-        union = sum(total[i]) + sum(row[i] for row in total) - total[i][i]
-        iou[name] = total[i][i] / union if union else None
-    defined = [value for value in iou.values() if value is not None]
-    clean = {
-        "pixel_accuracy_micro": sum(total[i][i] for i in count) / pixels if pixels else None,
-        "pixel_accuracy_macro": sum(shares) / len(shares) if shares else None,
-        "miou": sum(defined) / len(defined) if defined else None,
-    }
-    return clean, iou

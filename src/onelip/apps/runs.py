@@ -46,7 +46,7 @@ class Run:
 
     def options(self) -> list[str]:
         """The shared options as they are written on the command line, those that differ from the default."""
-        parts = [f"--split {self.split}", "--eps " + ",".join(f"{e:g}" for e in self.eps)]
+        parts = [f"--split {self.split}", "--eps " + " ".join(f"{e!r}" for e in self.eps)]
         parts += [f"--p {self.p:g}"] if self.p != 2.0 else []
         parts += [f"--limit {self.limit}"] if self.limit else []
         parts += [f"--size {self.size[0]}x{self.size[1]}"] if self.size else []

@@ -1,23 +1,26 @@
-"""The certified curve of one or more models, as SVG that takes the text colour of its page."""
+"""Curves as SVG that takes the text colour of its page."""
 
 from __future__ import annotations
 
 import io
+import itertools
 import re
 from collections.abc import Sequence
 from typing import Any
 
+from onelip.report.lines import Line
+
 _INK = "#010203"  # replaced by currentColor, so that the picture follows light and dark pages
-_COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
-_DASHES = {"PixelAccuracy": "-", "Stability": (0, (4, 2))}
-NAMES = {"PixelAccuracy": "pixel accuracy", "Stability": "stability"}
+WIDE, NARROW = (8.2, 3.9), (4.4, 3.4)  # for a desk and for a telephone, in inches
 
 
-def curve_svg(results: Sequence[dict[str, Any]]) -> str:
-    """Certified value over eps; a dotted line at the clean value of each curve that has one below 1.
+def curve_svg(lines: Sequence[Line], norms: Sequence[str], *, size: tuple[float, float] = WIDE) -> str:
+    """Certified values over eps as steps, attacked ones above them, and the room between the two shaded.
 
     Args:
-        results: results of `onelip certify`, one for each model.
+        lines: as returned by `onelip.report.lines.lines`.
+        norms: norms of the perturbations, for the axis.
+        size: width and height in inches.
 
     Returns:
         An `<svg>` element.
@@ -25,53 +28,57 @@ def curve_svg(results: Sequence[dict[str, Any]]) -> str:
     from matplotlib import rc_context
     from matplotlib.figure import Figure
 
+    colours = ("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color")
     settings: Any = {
         "svg.fonttype": "none",
-        "svg.hashsalt": "onelip",
+        "svg.hashsalt": f"onelip{size}",
         "font.family": "sans-serif",
         "font.size": 11,
-        **dict.fromkeys(
-            ("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color"), _INK
-        ),
+        **dict.fromkeys(colours, _INK),
     }
     with rc_context(settings):
-        figure = Figure(figsize=(8.4, 3.8), layout="constrained")
+        figure = Figure(figsize=size, layout="constrained")
         axes = figure.subplots()
-        for number, result in enumerate(results):
-            _draw(axes, result, _COLOURS[number % len(_COLOURS)], several=len(results) > 1)
-        axes.set_xlabel(_axis(results))
-        axes.set_ylabel("certified share of pixels")
+        for line in lines:
+            _draw(axes, line)
+        axes.set_xlabel(f"eps (l{'/'.join(norms)} norm of the perturbation)")
+        axes.set_ylabel("certified" if not any(line.attacked for line in lines) else "certified and attacked")
         axes.set_ylim(0, 1.02)
         axes.set_xlim(left=0)
         axes.grid(color=_INK, alpha=0.12, linewidth=0.8)
         axes.spines[["top", "right"]].set_visible(False)
-        if axes.get_legend_handles_labels()[0]:
-            axes.legend(loc="upper left", bbox_to_anchor=(1.01, 1.0), frameon=False, borderaxespad=0.0)
         buffer = io.StringIO()
         figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
     return _inline(buffer.getvalue())
 
 
-def _draw(axes: Any, result: dict[str, Any], colour: str, *, several: bool) -> None:
-    for curve in result.get("curves", []):
-        name = NAMES.get(curve["criterion"], curve["criterion"])
-        points = [(e, v) for e, v in zip(curve["eps"], curve["values"], strict=True) if v is not None]
-        if not points:
-            continue
-        label = f"{result['model']['name']}: {name}" if several else f"certified {name}"
-        style = _DASHES.get(curve["criterion"], "-.")
-        # Steps: between two known points only the value at the larger eps is proven, and a chord would lie above.
-        axes.step(
-            *zip(*points, strict=True), where="pre", color=colour, linestyle=style, linewidth=2, label=label
-        )
-        clean = curve.get("clean")
-        if clean is not None and clean < 1.0:
-            axes.axhline(clean, color=colour, linestyle=":", linewidth=1.2, label=f"clean {clean:.3f}")
+def _draw(axes: Any, line: Line) -> None:
+    dash: Any = (0, tuple(float(part) / 2 for part in line.dash.split())) if line.dash else "-"
+    # Steps: between two known points only the value at the larger eps is proven, and a chord would lie above.
+    eps, values = zip((0.0, line.certified[0][1]), *line.certified, strict=True)
+    axes.step(eps, values, where="pre", color=line.colour, linestyle=dash, linewidth=2)
+    if line.clean is not None and line.clean < 1.0:
+        axes.axhline(line.clean, color=line.colour, linestyle=":", linewidth=1.2)
+    if line.attacked and line.clean is not None:
+        # What an attack reached at one eps it reaches at every larger one: the value holds to the right.
+        found, reached = zip((0.0, line.clean), *line.attacked, strict=True)
+        axes.step(found, reached, where="post", color=line.colour, linewidth=1.2)
+        axes.plot(found[1:], reached[1:], "o", color=line.colour, markersize=4)
+        _shade(axes, line)
 
 
-def _axis(results: Sequence[dict[str, Any]]) -> str:
-    norms = sorted({str(r.get("p", 2)) for r in results})
-    return "eps: l" + "/".join(n.removesuffix(".0") for n in norms) + " norm of the perturbation of one image"
+def _shade(axes: Any, line: Line) -> None:
+    """Fill what lies between the two steps, up to the last eps that both have."""
+    attacked = ((0.0, line.clean or 0.0), *line.attacked)
+    knots = sorted({e for e, _ in (*line.certified, *attacked) if e <= line.top} | {0.0})
+    low, high, where = [], [], []
+    for start, end in itertools.pairwise(knots):
+        proven = next(v for e, v in line.certified if e >= end)
+        reached = [v for e, v in attacked if e <= start][-1]
+        where += [start, end]
+        low += [proven, proven]
+        high += [reached, reached]
+    axes.fill_between(where, low, high, color=line.colour, alpha=0.13, linewidth=0)
 
 
 def _inline(svg: str) -> str:

@@ -10,7 +10,10 @@ from typing import Any
 
 from onelip.core import errors, files
 from onelip.core.numbers import round_down, round_up
-from onelip.report.curves import NAMES, curve_svg
+from onelip.report.curves import NARROW, WIDE, curve_svg
+from onelip.report.lines import AVERAGES, NAMES, lines
+from onelip.report.merge import merge
+from onelip.report.schema import lacking
 
 _TEMPLATES = Path(__file__).parent / "templates"
 
@@ -19,24 +22,20 @@ def read(folder: str | Path) -> dict[str, Any]:
     """Read `results.json` of a run and check that a report can be made from it.
 
     Args:
-        folder: folder written by `onelip certify` or `onelip demo`.
+        folder: folder written by `onelip certify`, `attack`, `compare` or `demo`.
 
     Raises:
         DataError: when there is none, or it holds something else.
     """
     path = Path(folder) / "results.json"
     result = files.read_json(path)
-    missing = (
-        [k for k in ("model", "data", "curves", "rows", "assumptions") if k not in result]
-        if isinstance(result, dict)
-        else ["an object"]
-    )
+    missing = lacking(result) if isinstance(result, dict) else ["an object"]
     if missing:
         raise errors.DataError(
             errors.explain(
-                f"report: {path} holds no certified results",
+                f"report: {path} holds no results of a data set",
                 received=f"no {', '.join(missing)}",
-                expected="the results.json of `onelip certify` or `onelip demo`",
+                expected="the results.json of `onelip certify`, `attack`, `compare` or `demo`",
                 fix="run `onelip certify MODEL DATA --out DIR` first",
             )
         )
@@ -44,8 +43,9 @@ def read(folder: str | Path) -> dict[str, Any]:
 
 
 def render(results: Sequence[dict[str, Any]]) -> str:
-    """One HTML page for the results of one or more models.
+    """One HTML page for the results of one or more commands and models.
 
+    Results about the same model and images are joined, so that certified and attacked values stand together.
     Pictures are read from the folder of each result and written into the page: the file needs no network and no
     neighbours.
 
@@ -65,13 +65,24 @@ def render(results: Sequence[dict[str, Any]]) -> str:
         lstrip_blocks=True,
     )
     environment.filters.update(
-        share=_share, up=_up, down=_down, plain=_number, criterion=lambda name: NAMES.get(name, name)
+        share=_share,
+        share_up=_share_up,
+        up=_up,
+        down=_down,
+        plain=_number,
+        criterion=lambda name: NAMES.get(name, name),
+        average=AVERAGES.__getitem__,
     )
-    runs = [
-        {**result, "images": [_picture(result, p) for p in result.get("pictures", [])]} for result in results
-    ]
-    style = (_TEMPLATES / "report.css").read_text(encoding="utf-8")
-    return environment.get_template("report.html.j2").render(runs=runs, svg=curve_svg(results), style=style)
+    runs = [_with_pictures(run) for run in merge(results)]
+    drawn = lines(runs)
+    norms = sorted({str(run["p"]).removesuffix(".0") for run in runs})
+    return environment.get_template("report.html.j2").render(
+        runs=runs,
+        lines=drawn,
+        wide=curve_svg(drawn, norms, size=WIDE) if drawn else "",
+        narrow=curve_svg(drawn, norms, size=NARROW) if drawn else "",
+        style=(_TEMPLATES / "report.css").read_text(encoding="utf-8"),
+    )
 
 
 def write(folders: Sequence[str | Path], out: str | Path | None = None) -> Path:
@@ -93,8 +104,17 @@ def write(folders: Sequence[str | Path], out: str | Path | None = None) -> Path:
     return path
 
 
-def _picture(result: dict[str, Any], picture: dict[str, Any]) -> dict[str, str]:
-    path = Path(result["folder"]) / picture["file"]
+def _with_pictures(run: dict[str, Any]) -> dict[str, Any]:
+    return {
+        **run,
+        "pictures": [_picture(p) for p in run["pictures"]],
+        "components": [_picture(p) for p in run["components"]],
+        "worst": [_picture(p) for p in run["worst"]["pictures"]],
+    }
+
+
+def _picture(picture: dict[str, Any]) -> dict[str, str]:
+    path = Path(picture["folder"]) / picture["file"]
     try:
         content = base64.b64encode(path.read_bytes()).decode()
     except OSError as error:
@@ -113,13 +133,19 @@ def _share(value: float | None) -> str:
     return "-" if value is None else f"{math.floor(value * 1e4 + 1e-9) / 100:.2f} %"
 
 
+def _share_up(value: float | None) -> str:
+    """The same rounded up, for attacked values and for certified error rates."""
+    return "-" if value is None else f"{math.ceil(value * 1e4 - 1e-9) / 100:.2f} %"
+
+
 def _up(value: Any) -> str:
     return round_up(float(value))
 
 
 def _down(value: Any) -> str:
-    return round_down(float(value))
+    """A radius with four digits; a dash where it is undefined."""
+    return "-" if value is None else round_down(float(value), 4)
 
 
-def _number(value: float) -> str:
-    return f"{value:.3g}"
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3g}"

@@ -60,9 +60,15 @@ class Head(TypedDict):
     data: Data
     p: int | str
     assumptions: list[str]
-    lipschitz: NotRequired[float]
-    bound: NotRequired[list[dict[str, Any]] | None]
-    pictures: NotRequired[list[Picture]]
+
+
+class More(TypedDict, total=False):
+    """What any command may add to the head."""
+
+    lipschitz: float
+    bound: list[dict[str, Any]] | None
+    pictures: list[Picture]
+    components: list[Picture]
 
 
 class AttackedRow(TypedDict):
@@ -109,6 +115,7 @@ class CriterionRow(TypedDict):
     name: str
     higher_is_better: bool
     exact: bool
+    exact_micro: bool
     clean_micro: float | None
     clean_macro: float | None
     count: int
@@ -117,8 +124,7 @@ class CriterionRow(TypedDict):
 
 def lacking(result: Mapping[str, Any]) -> list[str]:
     """Names of what a report needs and does not find; the head, and at least one section."""
-    optional = Head.__optional_keys__
-    missing = [key for key in Head.__annotations__ if key not in optional and key not in result]
+    missing = [key for key in Head.__annotations__ if key not in result]
     if not any(section in result for section in SECTIONS):
         missing.append(" or ".join(SECTIONS))
     return missing

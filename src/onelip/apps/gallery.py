@@ -1,0 +1,100 @@
+"""Pictures of single images for the report: radius maps, components, and the worst images."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from onelip.apps.common import percent
+from onelip.apps.runs import Opened
+from onelip.core.numbers import round_down
+
+if TYPE_CHECKING:
+    from onelip.certify import SegmentationCertificate
+
+Record = dict[str, Any]
+SMALLEST = 2e-3  # connected regions below this share of the image are left out of the component maps
+FLIPPED = 0.9  # a region counts as lost when this share of it has changed
+
+
+def path(opened: Opened, index: int, what: str = "") -> Path:
+    """Where a picture of an image lies: `what` is "" for the radius map."""
+    name = f"{index:05d}-{Path(opened.dataset.ids[index]).name}{'-' if what else ''}{what}.png"
+    return opened.run.out / "pictures" / name
+
+
+def draw(opened: Opened, index: int, certificate: SegmentationCertificate) -> None:
+    """Draw the radius map of an image, and the regions that survive the middle one of the eps asked for."""
+    palette = opened.dataset.palette
+    target = path(opened, index)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    look: dict[str, Any] = {"dpi": 130, "bbox_inches": "tight", "pad_inches": 0.05}
+    certificate.figure(palette=palette).savefig(target, **look)
+    if not hasattr(certificate, "component_figure"):
+        return
+    figure = certificate.component_figure(
+        0, middle(opened.run.eps), min_size=smallest(certificate), flipped=FLIPPED, palette=palette
+    )
+    figure.savefig(path(opened, index, "regions"), **look)
+
+
+def smallest(certificate: SegmentationCertificate) -> int:
+    """Pixels of the smallest region that is drawn."""
+    height, width = certificate.logits.shape[-2:]
+    return max(1, round(SMALLEST * height * width))
+
+
+def middle(eps: Iterable[float]) -> float:
+    """The middle one of the eps asked for.
+
+    Example:
+        >>> middle([0.5, 0.1, 0.2])
+        0.2
+    """
+    values = sorted(set(eps))
+    return values[len(values) // 2]
+
+
+def complete(opened: Opened, indices: Sequence[int]) -> None:
+    """Certify the images again whose pictures are missing, and draw them."""
+    for index in indices:
+        if not path(opened, index).is_file():
+            image, target = (t.unsqueeze(0) for t in opened.dataset[index])
+            draw(opened, index, opened.certifier(image, target))
+
+
+def pictures(opened: Opened, shown: Sequence[Record]) -> list[dict[str, str]]:
+    """The radius maps that are there, with captions."""
+    found = []
+    for record in shown:
+        median = record["median_radius"]
+        radius = "no valid pixel" if median is None else f"radius of the median pixel {round_down(median, 3)}"
+        found += _entry(opened, record["index"], "", f"{opened.run.split} image {record['id']}: {radius}")
+    return found
+
+
+def components(opened: Opened, shown: Sequence[Record]) -> list[dict[str, str]]:
+    """The component maps that are there, with captions."""
+    found = []
+    for record in shown:
+        text = f"{opened.run.split} image {record['id']}, eps {middle(opened.run.eps):g}"
+        found += _entry(opened, record["index"], "regions", text)
+    return found
+
+
+def worst(opened: Opened, rows: Sequence[Record]) -> list[dict[str, str]]:
+    """Pictures of the images with the lowest certified accuracy, with captions."""
+    found = []
+    for row in rows:
+        text = (
+            f"{opened.run.split} image {row['id']}: certified accuracy {percent(row['certified'])} at eps "
+            f"{row['eps']:g}, clean {percent(row['clean'])}"
+        )
+        found += _entry(opened, row["index"], "", text)
+    return found
+
+
+def _entry(opened: Opened, index: int, what: str, caption: str) -> list[dict[str, str]]:
+    file = path(opened, index, what)
+    return [{"file": str(file.relative_to(opened.run.out)), "caption": caption}] if file.is_file() else []

@@ -1,0 +1,181 @@
+"""Sums over the records of single images: curves, rows at the eps asked for, radii, clean values."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+Record = dict[str, Any]
+
+
+class Asked(Protocol):
+    """A criterion, the eps of its curve, and what tables say about it (`onelip.apps.measure.Question`)."""
+
+    @property
+    def key(self) -> str:
+        """Text of the command line."""
+
+    @property
+    def eps(self) -> tuple[float, ...]:
+        """Points of the curve."""
+
+    @property
+    def facts(self) -> Record:
+        """Key, name, direction and exactness."""
+
+
+def summarise(
+    done: Sequence[Record],
+    asked: Sequence[Asked],
+    *,
+    eps: Sequence[float],
+    classes: Sequence[str],
+    p: float,
+    thresholds: Sequence[str] = (),
+) -> Record:
+    """Averages over images.
+
+    Macro averages give every image the same weight, micro averages every pixel that counts. The budgets of two
+    images are separate, so both are exact wherever the value of one image is. Images whose value is undefined
+    are left out and counted, for each criterion.
+    """
+    rows: list[Record] = [{"eps": value} for value in sorted(set(eps))]
+    criteria, curves = [], []
+    for question in asked:
+        entries = [r["criteria"][question.key] for r in done]
+        facts = {**question.facts, **_counts(entries)}
+        place = {value: i for i, value in enumerate(question.eps)}
+        for average in ("micro", "macro"):
+            values, clean = mean(entries, average)
+            facts[f"clean_{average}"] = clean
+            for row in rows:
+                row[f"{question.key}_{average}"] = values[place[row["eps"]]] if values else None
+            if values:
+                curves.append(_curve(facts, average, question.eps, values, clean, p))
+        criteria.append(facts)
+    return {
+        "lipschitz": max(r["lipschitz"] for r in done),
+        "rows": rows,
+        "criteria": criteria,
+        "curves": curves,
+        "radii": [radius_row(name, [r["radii"][name] for r in done]) for name in thresholds],
+        "clean": clean_values(done, classes),
+        "undefined": sum(not r["valid"] for r in done),
+        "seconds_per_image": sorted(r["seconds"] for r in done)[len(done) // 2],
+        "seconds_forward": sorted(r["seconds_forward"] for r in done)[len(done) // 2],
+    }
+
+
+def _counts(entries: Sequence[Record]) -> Record:
+    count = sum(e["clean"] is not None for e in entries)
+    return {"count": count, "undefined": len(entries) - count}
+
+
+def _curve(
+    facts: Record, average: str, eps: Sequence[float], values: list[float], clean: float | None, p: float
+) -> Record:
+    return {
+        "criterion": facts["name"],
+        **{k: facts[k] for k in ("key", "higher_is_better", "exact", "count", "undefined")},
+        "average": average,
+        "eps": list(eps),
+        "values": values,
+        "clean": clean,
+        "p": str(p),
+    }
+
+
+def mean(entries: Sequence[Record], average: str) -> tuple[list[float], float | None]:
+    """Mean certified values and mean clean value over the images where they are defined.
+
+    Args:
+        entries: `certified`, `clean` and `weight` of each image; None where undefined or without weights.
+        average: "micro" or "macro".
+
+    Returns:
+        The values at each eps, empty when no image is defined or has no weight, and the clean value.
+    """
+    known = [e for e in entries if e["clean"] is not None]
+    if not known or (average == "micro" and known[0]["weight"] is None):
+        return [], None
+    weights = [e["weight"] if average == "micro" else 1 for e in known]
+    total = sum(weights)
+    clean = math.fsum(w * e["clean"] for w, e in zip(weights, known, strict=True)) / total
+    points = range(len(known[0]["certified"]))
+    return [
+        math.fsum(w * e["certified"][i] for w, e in zip(weights, known, strict=True)) / total for i in points
+    ], clean
+
+
+def radius_row(name: str, radii: Sequence[float | str | None]) -> Record:
+    """Statistics of the certified radii of all images for one threshold (question 2).
+
+    Quartiles are entries of the sorted list, the lower one of two, so that none is rounded up; the mean is over
+    the finite ones.
+
+    Args:
+        name: the text that asked, as "fnr:polyp=0.95".
+        radii: one a image; "inf" when nothing reaches the threshold, None where undefined.
+    """
+    known = sorted(float(r) for r in radii if r is not None)
+    finite = [r for r in known if math.isfinite(r)]
+    key, _, threshold = name.rpartition("=")
+
+    def quantile(share: float) -> float | str | None:
+        if not known:
+            return None
+        value = known[int(share * (len(known) - 1))]
+        return value if math.isfinite(value) else "inf"
+
+    return {
+        "name": f"radius_{key}",
+        "criterion": key,
+        "threshold": float(threshold),
+        "mean_of_finite": math.fsum(finite) / len(finite) if finite else None,
+        "lower_quartile": quantile(0.25),
+        "median": quantile(0.5),
+        "upper_quartile": quantile(0.75),
+        "zero": sum(r == 0 for r in known),
+        "infinite": len(known) - len(finite),
+        "count": len(known),
+        "undefined": len(radii) - len(known),
+    }
+
+
+def clean_values(done: Sequence[Record], classes: Sequence[str]) -> Record:
+    """Pixel accuracy, and IoU of the whole data set; classes without any pixel are left out of the mean."""
+    known = [r for r in done if r["valid"]]
+    count = range(len(classes))
+    total = [[sum(r["confusion"][i][j] for r in known) for j in count] for i in count]
+    shares = [sum(r["confusion"][i][i] for i in count) / r["valid"] for r in known]
+    pixels = sum(r["valid"] for r in known)
+    iou: dict[str, float | None] = {}
+    for i, name in enumerate(classes):
+        union = sum(total[i]) + sum(row[i] for row in total) - total[i][i]
+        iou[name] = total[i][i] / union if union else None
+    defined = [value for value in iou.values() if value is not None]
+    return {
+        "pixel_accuracy_micro": sum(total[i][i] for i in count) / pixels if pixels else None,
+        "pixel_accuracy_macro": sum(shares) / len(shares) if shares else None,
+        "miou": sum(defined) / len(defined) if defined else None,
+        "iou": iou,
+    }
+
+
+def worst(done: Sequence[Record], eps: Sequence[float], grid: Sequence[float], count: int) -> list[Record]:
+    """The images with the lowest certified pixel accuracy at the middle one of the eps asked for."""
+    middle = sorted(set(eps))[len(set(eps)) // 2]
+    place = list(grid).index(middle)
+    rows = [
+        {
+            "index": r["index"],
+            "id": r["id"],
+            "eps": middle,
+            "certified": r["criteria"]["accuracy"]["certified"][place],
+            "clean": r["criteria"]["accuracy"]["clean"],
+        }
+        for r in done
+        if r["criteria"]["accuracy"]["clean"] is not None
+    ]
+    return sorted(rows, key=lambda row: (row["certified"], row["index"]))[:count]

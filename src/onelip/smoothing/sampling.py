@@ -56,12 +56,21 @@ class Tally:
         """(H, W) int64: the class with most votes, the lowest index of a tie. Closes the votes."""
         if self._winners is None:
             assert self._votes is not None
-            self._winners, self._votes = self._votes.argmax(0), None
+            self._winners, self._votes = _first_largest(self._votes), None
         return self._winners
 
     def agree(self, labels: Tensor) -> None:
         """Count in how many predictions (b, H, W) each pixel has its winner."""
         self.agreements += (labels == self.winners).sum(0)
+
+
+def _first_largest(votes: Tensor) -> Tensor:
+    """argmax over the classes, the lowest of a tie: class by class, which on a CPU is many times faster."""
+    most, winner = votes[0].clone(), torch.zeros(votes.shape[1:], dtype=torch.int64, device=votes.device)
+    for label in range(1, len(votes)):
+        winner.masked_fill_(votes[label] > most, label)
+        torch.maximum(most, votes[label], out=most)
+    return winner
 
 
 def sample(

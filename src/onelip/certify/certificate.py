@@ -96,17 +96,17 @@ class SegmentationCertificate:
             Curves with `eps` (E,), `certified` (E, B) and `clean` (B,).
         """
         values = checks.eps_values(eps)
-        certified = criterion.worst_case(
+        clean, certified = criterion.evaluate(
             self.logits, self.target, eps=values + self.rounding, lipschitz=self.lipschitz, p=self.p
         )
         return ImageCurves(
             criterion=criterion.name,
             eps=values,
             certified=certified,
-            clean=criterion.value(self.logits, self.target),
+            clean=clean,
             p=self.p,
             higher_is_better=criterion.higher_is_better,
-            exact=criterion.exact,
+            exact=criterion.exact_for(self.logits.shape[1]),
         )
 
     def radius(self, criterion: Criterion, threshold: float) -> Tensor:

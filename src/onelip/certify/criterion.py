@@ -97,6 +97,33 @@ class Criterion(ABC):
         values = checks.eps_values(eps)
         return self._worst(self._scores(logits, target, lipschitz, p, classifier), values)
 
+    def evaluate(
+        self,
+        logits: Tensor,
+        target: Tensor | None = None,
+        *,
+        eps: Eps,
+        lipschitz: Any,
+        p: float = 2,
+        classifier: Classifier | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """`value` (B,) and `worst_case` (E, B) together: the logits are checked and ranked once.
+
+        Args:
+            logits: as in `worst_case`.
+            target: as in `worst_case`.
+            eps: as in `worst_case`.
+            lipschitz: as in `worst_case`.
+            p: 1, 2 or inf.
+            classifier: as in `worst_case`.
+
+        Raises:
+            InputError: as `worst_case`.
+        """
+        values = checks.eps_values(eps)
+        scores = self._scores(logits, target, lipschitz, p, classifier)
+        return self._value(scores), self._worst(scores, values)
+
     def radius(
         self,
         logits: Tensor,

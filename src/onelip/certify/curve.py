@@ -49,19 +49,24 @@ class ImageCurves:
 
 @dataclass(frozen=True, eq=False)
 class CertifiedCurve:
-    """Mean certified value over a data set.
+    """Certified value of a data set: the mean over its images (macro) beside one ratio of all pixels (micro).
 
     Attributes:
         criterion: name of the criterion.
         eps: (E,) float64.
-        values: (E,) float64, certified means; nan when no image was defined.
-        clean: mean clean value over the same images.
-        count: images in the means.
-        undefined: images left out because their value is undefined.
-        average: "macro", the mean over images, or "micro", images weighted by the pixels that count.
+        values: (E,) float64, certified values of the average asked for; nan when no image was defined.
+        clean: clean value of the same average.
+        count: images in the macro mean.
+        undefined: images without a value of their own, left out of the macro mean. In the micro average they
+            have no pixels, except in that of IoU and Dice, where an attack can give them some.
+        average: "macro" or "micro": which of the two `values` and `clean` are.
         p: norm.
         higher_is_better: True when `values` are lower bounds, False when they are upper bounds.
         exact: True when the bound is attained in output space.
+        macro: (E,) float64, mean over the images with a value.
+        micro: (E,) float64, hits of all images over pixels of all images; None where there is no such average.
+        clean_macro: clean value of the macro average.
+        clean_micro: clean value of the micro average, or None.
     """
 
     criterion: str
@@ -74,6 +79,10 @@ class CertifiedCurve:
     p: float = 2.0
     higher_is_better: bool = True
     exact: bool = True
+    macro: Tensor | None = None
+    micro: Tensor | None = None
+    clean_macro: float | None = None
+    clean_micro: float | None = None
 
     @property
     def certified(self) -> Tensor:
@@ -103,4 +112,8 @@ class CertifiedCurve:
             "p": _finite(self.p),
             "higher_is_better": self.higher_is_better,
             "exact": self.exact,
+            "macro": None if self.macro is None else plain(self.macro),
+            "micro": None if self.micro is None else plain(self.micro),
+            "clean_macro": None if self.clean_macro is None else _finite(self.clean_macro),
+            "clean_micro": None if self.clean_micro is None else _finite(self.clean_micro),
         }

@@ -68,6 +68,16 @@ def _thinned(points: Tensor, stride: int) -> Tensor:
     return points[torch.cat([ends, beyond, ends])]
 
 
+def each(rows: Tensor, count: int, ratio: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
+    """(E, B) float64: smallest ratio of each image alone, from rows in which the eps of an image follow it."""
+    group = rows[:, 1].cumsum(0) - 1
+    values = ratio(rows[:, 2], rows[:, 3])
+    least = values.new_empty(int(rows[:, 1].sum())).scatter_reduce(
+        0, group, values, "amin", include_self=False
+    )
+    return least.reshape(-1, count).T
+
+
 def micro(rows: Tensor, count: int, ratio: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
     r"""Smallest micro ratio over all choices of one point in each image, by Dinkelbach's iteration.
 

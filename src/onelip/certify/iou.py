@@ -50,14 +50,14 @@ class OverlapCriterion(Criterion):
     def _union_at(self, hits: Tensor, threshold: float) -> Tensor:
         """About the union at which the ratio of these hits equals the threshold."""
 
-    def overlap(self, logits: Tensor, target: Tensor) -> Tensor:
+    def overlap(self, logits: Tensor, target: Tensor | None) -> Tensor:
         """(B, 2) int64: true positives and union of each image."""
         return self._overlap(self._scores(logits, target))
 
     def frontier(
         self,
         logits: Tensor,
-        target: Tensor,
+        target: Tensor | None,
         *,
         eps: Eps,
         lipschitz: Any,

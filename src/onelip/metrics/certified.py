@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -13,6 +14,8 @@ from torchmetrics import Metric
 from onelip.certify.count import CountCriterion
 from onelip.certify.criterion import Criterion, Eps
 from onelip.certify.curve import CertifiedCurve
+from onelip.certify.frontier import each, micro
+from onelip.certify.iou import OverlapCriterion
 from onelip.certify.scores import Classifier
 from onelip.core import checks, errors
 
@@ -25,23 +28,26 @@ class _Sealed:
 
 
 class Certified(Metric):
-    r"""Mean certified value over a data set, for several eps at once.
+    r"""Certified value of a data set, for several eps at once, as macro and micro average side by side.
 
-    Macro: :math:`\frac1n \sum_i v_i(\epsilon)`; micro: :math:`\sum_i w_i v_i / \sum_i w_i` with the number
-    :math:`w_i` of counted pixels. Every image has its own budget, so both are exact whenever the per-image
-    value is. Images with an undefined value are left out and counted. Sums are float64; processes are merged
-    by summing.
+    Macro: :math:`\frac1n \sum_i v_i(\epsilon)` over the images with a value; the others are counted. Micro:
+    for criteria that count pixels :math:`\sum_i w_i v_i / \sum_i w_i` with the number :math:`w_i` of counted
+    pixels, for IoU and Dice the least ratio of sums that attacks on all images can reach together
+    (`onelip.certify.frontier`). Every image has its own budget, so both are exact whenever the per-image value
+    is. What is kept of each image is a few numbers, and sums are exact: order, batches and processes make no
+    difference to any bit of the result.
 
     Args:
         criterion: what to certify, as `PixelAccuracy()`.
         eps: perturbation sizes in l_p norm, images in [0, 1].
         p: 1, 2 or inf.
-        average: "macro" or "micro" (criteria that count pixels only).
+        average: which average is called `values`: "macro", or "micro" (of criteria that count pixels, IoU
+            and Dice).
         classifier: (weight,) of the last 1x1 layer, for the feature-space costs.
         **options: options of `torchmetrics.Metric`, as `dist_sync_on_step`.
 
-    Guarantee: sound bound of the mean worst case of the logits given to `update`, if each `lipschitz` is one
-    for its image.
+    Guarantee: sound bound of the worst case of the logits given to `update`, if each `lipschitz` is one for its
+    image.
 
     Raises:
         InputError: for invalid eps, norm or average, and in `update` for invalid logits, labels or constants.
@@ -59,11 +65,11 @@ class Certified(Metric):
     is_differentiable = False
     full_state_update = False
 
-    certified_sum: Tensor
-    clean_sum: Tensor
-    weight: Tensor
-    images: Tensor
-    undefined: Tensor
+    certified: list[Tensor]
+    clean: list[Tensor]
+    tallies: list[Tensor]
+    rows: list[Tensor]
+    bounded: Tensor
 
     def __init__(
         self,
@@ -76,26 +82,29 @@ class Certified(Metric):
         **options: Any,
     ) -> None:
         super().__init__(**options)
-        if average not in ("macro", "micro") or (
-            average == "micro" and not isinstance(criterion, CountCriterion)
-        ):
+        has_micro = isinstance(criterion, CountCriterion | OverlapCriterion)
+        if average not in ("macro", "micro") or (average == "micro" and not has_micro):
             raise errors.InputError(
                 errors.explain(
                     "metrics.Certified: this average is not available",
                     received=f"average={average!r} for {criterion.name}",
-                    expected='"macro", or "micro" for a criterion that counts pixels',
-                    why="a micro average of ratios is not the mean of per-image worst cases",
+                    expected='"macro", or "micro" for a criterion that counts pixels, IoU or Dice',
+                    why="a mean of ratios over classes has no one ratio of all pixels",
                 )
             )
         self.criterion, self.average, self.classifier = criterion, average, classifier
+        self.has_micro = has_micro
         self.p = checks.norm(p)
         self.eps = checks.eps_values(eps)  # no buffer: it stays float64 whatever happens to the module
-        zero = torch.zeros((), dtype=torch.float64)
-        self.add_state("certified_sum", zero.repeat(self.eps.numel()), dist_reduce_fx="sum")
-        self.add_state("clean_sum", zero.clone(), dist_reduce_fx="sum")
-        self.add_state("weight", zero.clone(), dist_reduce_fx="sum")
-        self.add_state("images", zero.long(), dist_reduce_fx="sum")
-        self.add_state("undefined", zero.long(), dist_reduce_fx="sum")
+        self._empty = {
+            "certified": torch.zeros(0, self.eps.numel(), dtype=torch.float64),
+            "clean": torch.zeros(0, dtype=torch.float64),
+            "tallies": torch.zeros(0, 2, dtype=torch.int64),
+            "rows": torch.zeros(0, 4, dtype=torch.int64),
+        }
+        for name in self._empty:
+            self.add_state(name, [], dist_reduce_fx="cat")
+        self.add_state("bounded", torch.zeros((), dtype=torch.int64), dist_reduce_fx="sum")
 
     def update(self, logits: Tensor, target: Tensor | None = None, lipschitz: Any = None) -> None:
         """Add a batch.
@@ -113,19 +122,46 @@ class Certified(Metric):
                     why="without it a margin says nothing about the input",
                 )
             )
-        worst = self.criterion.worst_case(
-            logits, target, eps=self.eps, lipschitz=lipschitz, p=self.p, classifier=self.classifier
-        )
-        clean = self.criterion.value(logits, target)
-        weight = torch.ones_like(clean)
-        if self.average == "micro" and isinstance(self.criterion, CountCriterion):
-            weight = self.criterion.counted(logits, target).to(clean)
-        defined = ~clean.isnan()
-        self.certified_sum += (worst * weight)[:, defined].sum(1)
-        self.clean_sum += (clean * weight)[defined].sum()
-        self.weight += weight[defined].sum()
-        self.images += defined.sum()
-        self.undefined += (~defined).sum()
+        certified, clean, tallies, rows = self._measure(logits, target, lipschitz)
+        self.certified.append(certified)
+        self.clean.append(clean)
+        self.tallies.append(tallies)
+        self.rows.append(rows)
+        exact = self.criterion.exact_for(logits.shape[1], self.classifier)
+        self.bounded += 0 if exact else len(clean)
+
+    def _measure(self, logits: Tensor, target: Tensor | None, lipschitz: Any) -> tuple[Tensor, ...]:
+        """Certified values (B, E), clean values (B,), hits and pixels (B, 2) and frontiers of a batch."""
+        criterion = self.criterion
+        options: dict[str, Any] = {
+            "eps": self.eps,
+            "lipschitz": lipschitz,
+            "p": self.p,
+            "classifier": self.classifier,
+        }
+        rows = self._empty["rows"].to(logits.device)
+        if isinstance(criterion, OverlapCriterion):
+            overlap = criterion.overlap(logits, target)
+            rows = criterion.frontier(logits, target, **options)
+            return each(rows, self.eps.numel(), criterion.ratio).T, criterion.ratio(*overlap.T), overlap, rows
+        clean, worst = criterion.evaluate(logits, target, **options)
+        pixels = torch.zeros_like(clean, dtype=torch.int64)
+        if isinstance(criterion, CountCriterion):
+            pixels = criterion.counted(logits, target)
+        return worst.T, clean, torch.stack([_hits(clean, pixels), pixels], 1), rows
+
+    def sync(self, *args: Any, **options: Any) -> None:
+        """Gather the states of all processes; one that has seen no image takes part with none."""
+        for name, empty in self._empty.items():
+            if isinstance(getattr(self, name), list) and not getattr(self, name):
+                setattr(self, name, [empty.to(self.device)])
+        super().sync(*args, **options)
+
+    def _joined(self, name: str) -> Tensor:
+        state = getattr(self, name)
+        if isinstance(state, Tensor):  # gathered
+            return state.cpu()
+        return torch.cat([self._empty[name], *(part.cpu() for part in state)])
 
     def _wrap_compute(self, compute: Callable[[], CertifiedCurve]) -> Callable[[], CertifiedCurve]:
         @functools.wraps(compute)
@@ -142,16 +178,48 @@ class Certified(Metric):
         return unseal
 
     def compute(self) -> CertifiedCurve:
-        """Mean over all images so far."""
+        """Averages over all images so far."""
+        clean = self._joined("clean")
+        defined = ~clean.isnan()
+        macro = _means(self._joined("certified")[defined])
+        clean_macro = float(_means(clean[defined].unsqueeze(1)))
+        both = self._micro() if self.has_micro else None
+        values, value = both if both and self.average == "micro" else (macro, clean_macro)
         return CertifiedCurve(
             criterion=self.criterion.name,
             eps=self.eps,
-            values=(self.certified_sum / self.weight).cpu(),
-            clean=float(self.clean_sum / self.weight),
-            count=int(self.images),
-            undefined=int(self.undefined),
+            values=values,
+            clean=value,
+            count=int(defined.sum()),
+            undefined=int((~defined).sum()),
             average=self.average,
             p=self.p,
             higher_is_better=self.criterion.higher_is_better,
-            exact=self.criterion.exact,
+            exact=not int(self.bounded) if len(clean) else self.criterion.exact,
+            macro=macro,
+            micro=both and both[0],
+            clean_macro=clean_macro,
+            clean_micro=both and both[1],
         )
+
+    def _micro(self) -> tuple[Tensor, float]:
+        """Certified (E,) and clean ratios of the sums over all images."""
+        tallies = self._joined("tallies")
+        hits, pixels = tallies.sum(0)
+        if isinstance(self.criterion, OverlapCriterion):
+            worst = micro(self._joined("rows"), self.eps.numel(), self.criterion.ratio)
+            worst = worst if int(pixels) else torch.full_like(worst, math.nan)
+            return worst, float(self.criterion.ratio(hits, pixels))
+        kept = _hits(self._joined("certified"), tallies[:, 1:]).sum(0)
+        return kept.double() / pixels.double(), float(hits.double() / pixels.double())
+
+
+def _hits(values: Tensor, pixels: Tensor) -> Tensor:
+    """Pixels behind each share, exactly; none where the share is undefined."""
+    return (values.nan_to_num(0.0) * pixels.double()).round().long()
+
+
+def _means(values: Tensor) -> Tensor:
+    """Mean of each column of (n, E), from exact sums; nan for n = 0."""
+    sums = torch.tensor([math.fsum(column) for column in values.T.tolist()], dtype=torch.float64)
+    return sums / len(values) if len(values) else torch.full_like(sums, math.nan)

@@ -7,6 +7,7 @@ from typing import Any
 
 from onelip.apps import gallery
 from onelip.apps.measure import Question, measure, questions, radius_questions
+from onelip.apps.overlap import Overlaps
 from onelip.apps.plan import Plan
 from onelip.apps.records import Records
 from onelip.apps.runs import Opened, head, open_run, progress, spread
@@ -32,30 +33,36 @@ def evaluate(plan: Plan) -> dict[str, Any]:
     """
     opened = open_run(plan)
     asked, radii = questions(plan, opened), radius_questions(plan, opened)
-    key = opened.key(eps=plan.grid, criteria=plan.keys, thresholds=list(radii))
+    overlaps = Overlaps(plan, opened, asked)
+    key = opened.key(
+        eps=plan.grid, criteria=plan.keys, thresholds=list(radii), classes=sorted(overlaps.labels)
+    )
     records = Records(plan.out / "results.jsonl", key, resume=plan.resume)
     chosen = opened.chosen
     shown = {chosen[i] for i in spread(len(chosen), plan.pictures)} if plan.pictures else set()
+    fresh: set[int] = set()  # images drawn by this run; only a resumed one may keep older pictures
     last: SegmentationCertificate | None = None
     results: dict[str, Any] = {}
     try:
         with progress(len(chosen), "certifying") as step:
             for index in chosen:
-                if index not in records:
+                if index not in records or not overlaps.done(index):
                     record, last = measure(opened, index, asked, radii)
+                    overlaps.add(index, last)
                     records.add(record)
                     if index in shown:
                         gallery.draw(opened, index, last)
+                        fresh.add(index)
                 step()
-        gallery.complete(opened, sorted(shown))
         if plan.pictures:
-            gallery.complete(opened, [r["index"] for r in _worst(plan, records.chosen(chosen))])
+            low = [row["index"] for row in _worst(plan, records.chosen(chosen))]
+            gallery.complete(opened, [*sorted(shown), *low], fresh)
     finally:
-        if records.chosen(chosen):
-            results = _results(plan, opened, records, asked, last)
-            done = records.chosen(sorted(shown))
-            results["pictures"] = gallery.pictures(opened, done)
-            results["components"] = gallery.components(opened, done)
+        done = [r for r in records.chosen(chosen) if overlaps.done(r["index"])]
+        if done:
+            results = _results(plan, opened, done, asked, overlaps, last)
+            pictured = [r for r in done if r["index"] in shown]
+            results |= gallery.sections(opened, pictured, results["worst"], fresh)
             files.write_json(plan.out / "results.json", results)
     return results
 
@@ -67,16 +74,23 @@ def _worst(plan: Plan, done: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
 def _results(
     plan: Plan,
     opened: Opened,
-    records: Records,
+    done: Sequence[dict[str, Any]],
     asked: Sequence[Question],
+    overlaps: Overlaps,
     last: SegmentationCertificate | None,
 ) -> dict[str, Any]:
-    done = records.chosen(opened.chosen)
+    classes = overlaps.classes(done)
+    pooled = overlaps.curves(done, classes)
     summary = summarise(
-        done, asked, eps=plan.eps, classes=opened.dataset.classes, p=plan.p, thresholds=plan.threshold_names
+        done,
+        asked,
+        eps=plan.eps,
+        classes=opened.dataset.classes,
+        p=plan.p,
+        thresholds=plan.threshold_names,
+        pooled=pooled,
     )
     for row in summary["rows"]:
         row.update(numbers.units(row["eps"], done[0]["size"], plan.p))
     start = head("certify", opened, done, command=plan.shell, python=plan.python, certificate=last)
-    low = _worst(plan, done)
-    return {**start, **summary, "classes": [], "worst": {"rows": low, "pictures": gallery.worst(opened, low)}}
+    return {**start, **summary, "classes": classes, "worst": {"rows": _worst(plan, done), "pictures": []}}

@@ -56,43 +56,37 @@ def middle(eps: Iterable[float]) -> float:
     return values[len(values) // 2]
 
 
-def complete(opened: Opened, indices: Sequence[int]) -> None:
-    """Certify the images again whose pictures are missing, and draw them."""
-    for index in indices:
-        if not path(opened, index).is_file():
+def complete(opened: Opened, indices: Sequence[int], fresh: set[int]) -> None:
+    """Draw the images that lack their pictures, certified once more; `fresh` are those that this run drew."""
+    for index in dict.fromkeys(indices):
+        kept = (
+            opened.run.resume and path(opened, index).is_file() and path(opened, index, "regions").is_file()
+        )
+        if index not in fresh and not kept:
             image, target = (t.unsqueeze(0) for t in opened.dataset[index])
             draw(opened, index, opened.certifier(image, target))
+            fresh.add(index)
 
 
-def pictures(opened: Opened, shown: Sequence[Record]) -> list[dict[str, str]]:
-    """The radius maps that are there, with captions."""
-    found = []
+def sections(opened: Opened, shown: Sequence[Record], worst: Record, fresh: set[int]) -> dict[str, Any]:
+    """The pictures that are there, with captions: radius maps, regions, and the worst images.
+
+    Pictures that an earlier run left in the folder are of something else unless this run resumes it.
+    """
+    shown = [r for r in shown if opened.run.resume or r["index"] in fresh]
+    rows = [r for r in worst["rows"] if opened.run.resume or r["index"] in fresh]
+    name, eps = f"{opened.run.split} image", f"eps {middle(opened.run.eps):g}"
+    pictures, components, low = [], [], []
     for record in shown:
+        index, who = record["index"], f"{name} {record['id']}"
         median = record["median_radius"]
         radius = "no valid pixel" if median is None else f"radius of the median pixel {round_down(median, 3)}"
-        found += _entry(opened, record["index"], "", f"{opened.run.split} image {record['id']}: {radius}")
-    return found
-
-
-def components(opened: Opened, shown: Sequence[Record]) -> list[dict[str, str]]:
-    """The component maps that are there, with captions."""
-    found = []
-    for record in shown:
-        text = f"{opened.run.split} image {record['id']}, eps {middle(opened.run.eps):g}"
-        found += _entry(opened, record["index"], "regions", text)
-    return found
-
-
-def worst(opened: Opened, rows: Sequence[Record]) -> list[dict[str, str]]:
-    """Pictures of the images with the lowest certified accuracy, with captions."""
-    found = []
+        pictures += _entry(opened, index, "", f"{who}: {radius}")
+        components += _entry(opened, index, "regions", f"{who}, {eps}")
     for row in rows:
-        text = (
-            f"{opened.run.split} image {row['id']}: certified accuracy {percent(row['certified'])} at eps "
-            f"{row['eps']:g}, clean {percent(row['clean'])}"
-        )
-        found += _entry(opened, row["index"], "", text)
-    return found
+        shares = f"certified accuracy {percent(row['certified'])} at {eps}, clean {percent(row['clean'])}"
+        low += _entry(opened, row["index"], "", f"{name} {row['id']}: {shares}")
+    return {"pictures": pictures, "components": components, "worst": {**worst, "pictures": low}}
 
 
 def _entry(opened: Opened, index: int, what: str, caption: str) -> list[dict[str, str]]:

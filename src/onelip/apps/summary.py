@@ -3,10 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import Any, Protocol
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple, Protocol
 
 Record = dict[str, Any]
+
+
+class Curve(NamedTuple):
+    """Certified values over the data set at each eps, and the clean one; None where undefined."""
+
+    eps: list[float]
+    values: list[float | None]
+    clean: float | None
 
 
 class Asked(Protocol):
@@ -33,26 +41,29 @@ def summarise(
     classes: Sequence[str],
     p: float,
     thresholds: Sequence[str] = (),
+    pooled: Mapping[str, Curve] | None = None,
 ) -> Record:
     """Averages over images.
 
     Macro averages give every image the same weight, micro averages every pixel that counts. The budgets of two
     images are separate, so both are exact wherever the value of one image is. Images whose value is undefined
-    are left out and counted, for each criterion.
+    are left out and counted, for each criterion. `pooled` has the micro averages that are not means of images.
     """
     rows: list[Record] = [{"eps": value} for value in sorted(set(eps))]
     criteria, curves = [], []
     for question in asked:
         entries = [r["criteria"][question.key] for r in done]
         facts = {**question.facts, **_counts(entries)}
-        place = {value: i for i, value in enumerate(question.eps)}
         for average in ("micro", "macro"):
-            values, clean = mean(entries, average)
-            facts[f"clean_{average}"] = clean
+            curve = Curve(list(question.eps), *mean(entries, average))
+            if average == "micro" and question.key in (pooled or {}):
+                curve = (pooled or {})[question.key]
+            facts[f"clean_{average}"] = curve.clean
+            at = dict(zip(curve.eps, curve.values, strict=False))
             for row in rows:
-                row[f"{question.key}_{average}"] = values[place[row["eps"]]] if values else None
-            if values:
-                curves.append(_curve(facts, average, question.eps, values, clean, p))
+                row[f"{question.key}_{average}"] = at.get(row["eps"])
+            if curve.clean is not None:
+                curves.append(_curve(facts, average, curve, p))
         criteria.append(facts)
     return {
         "lipschitz": max(r["lipschitz"] for r in done),
@@ -72,21 +83,21 @@ def _counts(entries: Sequence[Record]) -> Record:
     return {"count": count, "undefined": len(entries) - count}
 
 
-def _curve(
-    facts: Record, average: str, eps: Sequence[float], values: list[float], clean: float | None, p: float
-) -> Record:
+def _curve(facts: Record, average: str, curve: Curve, p: float) -> Record:
+    shared = {k: facts[k] for k in ("key", "higher_is_better", "count", "undefined")}
     return {
         "criterion": facts["name"],
-        **{k: facts[k] for k in ("key", "higher_is_better", "exact", "count", "undefined")},
+        **shared,
+        "exact": facts["exact_micro" if average == "micro" else "exact"],
         "average": average,
-        "eps": list(eps),
-        "values": values,
-        "clean": clean,
+        "eps": curve.eps,
+        "values": curve.values,
+        "clean": curve.clean,
         "p": str(p),
     }
 
 
-def mean(entries: Sequence[Record], average: str) -> tuple[list[float], float | None]:
+def mean(entries: Sequence[Record], average: str) -> tuple[list[float | None], float | None]:
     """Mean certified values and mean clean value over the images where they are defined.
 
     Args:
@@ -102,9 +113,9 @@ def mean(entries: Sequence[Record], average: str) -> tuple[list[float], float | 
     weights = [e["weight"] if average == "micro" else 1 for e in known]
     total = sum(weights)
     clean = math.fsum(w * e["clean"] for w, e in zip(weights, known, strict=True)) / total
-    points = range(len(known[0]["certified"]))
+    columns = zip(*(e["certified"] for e in known), strict=True)
     return [
-        math.fsum(w * e["certified"][i] for w, e in zip(weights, known, strict=True)) / total for i in points
+        math.fsum(w * v for w, v in zip(weights, column, strict=True)) / total for column in columns
     ], clean
 
 

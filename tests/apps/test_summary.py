@@ -19,7 +19,13 @@ class Asked:
 
     @property
     def facts(self):
-        return {"key": self.key, "name": self.key, "higher_is_better": self.higher, "exact": True, "exact_micro": True}
+        return {
+            "key": self.key,
+            "name": self.key,
+            "higher_is_better": self.higher,
+            "exact": True,
+            "exact_micro": True,
+        }
 
 
 ASKED = [Asked("accuracy"), Asked("stability"), Asked("iou:a")]

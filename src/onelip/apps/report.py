@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from onelip.apps.common import Device, Seed, guarded, percent, show_python, show_table
+
+VALUES = ("certified", "attacked", "clean")
 
 
 @guarded
@@ -29,13 +31,39 @@ def report(
     del seed, device  # every command takes them; nothing here is random or heavy
     results = [library.read(folder) for folder in folders]
     page = library.write(folders, out)
-    rows = [
-        (r["model"]["name"], row["eps"], percent(row["accuracy_micro"]), percent(row["stability_micro"]))
-        for r in results
-        for row in r["rows"]
-    ]
-    show_table("Certified", ["model", "eps", "accuracy", "stability"], rows)
+    _show(results)
     if out is not None and out.resolve() not in {folder.resolve() for folder in folders}:
         files.write_json(out / "results.json", {"kind": "report", "runs": results})
     show_python(f"onelip.report.write({[str(f) for f in folders]}, {None if out is None else str(out)!r})")
     typer.echo(f"report:  {page}")
+
+
+def _show(results: list[dict[str, Any]]) -> None:
+    """The main figures of each result, as far as it has them."""
+    certified = [
+        (r["model"]["name"], row["eps"], percent(row["accuracy_micro"]), percent(row["stability_micro"]))
+        for r in results
+        for row in r.get("rows", [])
+    ]
+    attacked = [
+        (
+            r["model"]["name"],
+            row["eps"],
+            row.get("criterion", "accuracy"),
+            *(percent(row[k], up=(k == "attacked") == row.get("higher_is_better", True)) for k in VALUES),
+        )
+        for r in results
+        for row in r.get("attacked", [])
+    ]
+    compared = [
+        (r["model"]["name"], row["eps"], row["method"], percent(row["accuracy"]), row["passes"] or "-")
+        for r in results
+        for row in r.get("comparison", [])
+    ]
+    if certified:
+        show_table("Certified", ["model", "eps", "accuracy", "stability"], certified)
+    if attacked:
+        show_table("Certified and attacked", ["model", "eps", "criterion", *VALUES], attacked)
+    if compared:
+        columns = ["model", "eps", "method", "certified accuracy", "forward passes"]
+        show_table("Beside randomized smoothing", columns, compared)

@@ -11,7 +11,7 @@ from typing import Any
 from onelip.core import errors, files
 from onelip.core.numbers import round_down, round_up
 from onelip.report.curves import NARROW, WIDE, curve_svg
-from onelip.report.lines import AVERAGES, NAMES, lines
+from onelip.report.lines import NAMES, averaged, lines
 from onelip.report.merge import merge
 from onelip.report.schema import lacking
 
@@ -71,7 +71,7 @@ def render(results: Sequence[dict[str, Any]]) -> str:
         down=_down,
         plain=_number,
         criterion=lambda name: NAMES.get(name, name),
-        average=AVERAGES.__getitem__,
+        average=averaged,
     )
     runs = [_with_pictures(run) for run in merge(results)]
     drawn = lines(runs)

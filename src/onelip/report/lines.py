@@ -15,8 +15,19 @@ NAMES = {
     "accuracy": "pixel accuracy",
     "miou": "mIoU",
 }
-AVERAGES = {"micro": "all pixels", "macro": "mean of images"}
 Points = tuple[tuple[float, float], ...]
+
+
+def averaged(average: str, key: str) -> str:
+    """What an average is over, in words.
+
+    Example:
+        >>> averaged("micro", "accuracy"), averaged("micro", "iou:car"), averaged("macro", "miou")
+        ('all pixels', 'data set', 'mean of images')
+    """
+    if average == "macro":
+        return "mean of images"
+    return "all pixels" if key in ("accuracy", "stability") else "data set"
 
 
 @dataclass(frozen=True)
@@ -127,7 +138,7 @@ def _line(run: dict[str, Any], key: str, attacks: list[dict[str, Any]]) -> dict[
     if not certified:
         return None
     return {
-        "average": AVERAGES[str(average)],
+        "average": averaged(str(average), key),
         "certified": certified,
         "clean": clean,
         "attacked": attacked,

@@ -22,6 +22,7 @@ _EMPTY: Result = {
     "worst": {"rows": [], "pictures": []},
     "clean": {},
     "seconds_per_image": None,
+    "seconds_forward": None,
     "undefined": 0,
 }
 _HEAD = (

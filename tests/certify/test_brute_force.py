@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from onelip.certify import PixelAccuracy, Stability, pixel_radius
+from onelip.certify import PixelAccuracy, Recall, Stability, pixel_radius
 
 NORMS = [1, 2, math.inf]
 
@@ -78,8 +78,15 @@ def test_worst_case_and_radius_equal_exhaustive_search(p, weighted, seed):
     y = torch.tensor(np.where(void, 255, target)).reshape(1, 1, pixels)
     options = {"lipschitz": lipschitz, "p": p, "classifier": (torch.tensor(weight),) if weighted else None}
 
-    for criterion, kept in ((PixelAccuracy(), prediction == target), (Stability(), np.ones(pixels, bool))):
-        outcomes = cheapest(costs, kept, valid, p)
+    right = prediction == target
+    cases = [(PixelAccuracy(), right, valid), (Stability(), np.ones(pixels, bool), valid)]
+    cases += [(Recall(k), right, valid & (target == k)) for k in range(classes)]
+    for criterion, kept, counted in cases:
+        if not counted.any():
+            assert criterion.value(x, y).isnan().all()
+            assert criterion.worst_case(x, y, eps=[0.0, 9.0], **options).isnan().all()
+            continue
+        outcomes = cheapest(costs, kept, counted, p)
         eps = [0.0, *np.quantile([c for c, _ in outcomes], [0.1, 0.3, 0.55, 0.8, 0.99]) * 1.0001 / lipschitz]
         found = criterion.worst_case(x, y, eps=eps, **options).flatten().tolist()
         true = [min(v for c, v in outcomes if c <= e * lipschitz) for e in eps]

@@ -8,7 +8,7 @@ import math
 import pytest
 import torch
 
-from onelip.certify import Criterion, PixelAccuracy, Stability, pixel_radius
+from onelip.certify import Criterion, FalseNegativeRate, PixelAccuracy, Recall, Stability, pixel_radius
 from onelip.core import errors
 
 
@@ -39,6 +39,39 @@ def test_golden_cumulative_radii(p, lipschitz):
         eps = [r * s for r in radii for s in (1 - 1e-6, 1 + 1e-6)]
         worst = criterion.worst_case(logits, target, eps=eps, lipschitz=lipschitz, p=p).flatten().tolist()
         assert worst == [1.0, 0.75, 0.75, 0.5, 0.5, 0.25, 0.25, 0.0]
+
+
+@pytest.mark.parametrize("lipschitz", [1.0, 4.0, 0.25])
+@pytest.mark.parametrize("p", GOLDEN)
+def test_golden_false_negative_rate(p, lipschitz):
+    logits, target = margins(1, 2, 3, 4)
+    # A pixel of the other class, easy to flip: it counts for neither.
+    extra, _ = margins(-0.1)
+    logits, target = torch.cat([logits, extra], -1), torch.cat([target, torch.ones(1, 1, 1).long()], -1)
+    for share, golden in zip([0.25, 0.5, 0.75, 1.0], GOLDEN[p], strict=True):
+        options = {"lipschitz": lipschitz, "p": p}
+        missed = FalseNegativeRate(0).radius(logits, target, threshold=share, **options).item()
+        found = Recall(0).radius(logits, target, threshold=1 - share, **options).item()
+        assert missed == found == pytest.approx(golden / lipschitz, abs=1e-5 / lipschitz)
+        around = [missed * (1 - 1e-6), missed * (1 + 1e-6)]
+        worst = FalseNegativeRate(0).worst_case(logits, target, eps=around, **options).flatten().tolist()
+        assert worst == [share - 0.25, share]
+
+
+def test_false_negatives_are_one_minus_recall():
+    generator = torch.Generator().manual_seed(0)
+    logits = torch.randn(3, 4, 9, 8, generator=generator)
+    target = torch.randint(0, 4, (3, 9, 8), generator=generator)
+    target[0] = torch.where(target[0] == 2, 255, target[0])
+    options = {"eps": [0.0, 0.2, 1.0, 5.0], "lipschitz": [1.0, 2.0, 0.3]}
+    recall, rate = (c.worst_case(logits, target, **options) for c in (Recall(2), FalseNegativeRate(2)))
+    torch.testing.assert_close(recall, 1 - rate, equal_nan=True, rtol=1e-12, atol=1e-15)
+    assert rate.isnan().any(0).tolist() == [True, False, False]
+    assert FalseNegativeRate(2).value(logits, target).isnan().tolist() == [True, False, False]
+    assert (rate[:, 1:].diff(dim=0) >= 0).all()
+    assert not FalseNegativeRate(2).higher_is_better
+    never = FalseNegativeRate(2).radius(logits, target, threshold=1.1, lipschitz=1.0)
+    assert never[1:].tolist() == [math.inf] * 2
 
 
 def test_golden_accuracy_at_one_and_two():
@@ -185,6 +218,11 @@ def test_gradients_and_inputs_are_left_alone():
 
 LOGITS, TARGET = margins(1, 2, 3)
 BAD = {
+    "infinite": (LOGITS + math.inf, TARGET, {}, "not finite"),
+    "one nan among many": (torch.where(LOGITS == 2, math.nan, LOGITS), TARGET, {}, "1 NaN or infinite"),
+    "empty eps": (LOGITS, TARGET, {"eps": []}, "`eps` is empty"),
+    "infinite eps": (LOGITS, TARGET, {"eps": [math.inf]}, "inf at index 0"),
+    "negative constant": (LOGITS, TARGET, {"lipschitz": -2.0}, "lipschitz.*out of range"),
     "nan": (LOGITS * math.nan, TARGET, {}, "not finite"),
     "bfloat16": (LOGITS.bfloat16(), TARGET, {}, "precision that cannot be certified.*bfloat16"),
     "half": (LOGITS.half(), TARGET, {}, "precision that cannot be certified"),
@@ -202,6 +240,36 @@ BAD = {
     "classifier": (LOGITS, TARGET, {"classifier": (torch.ones(3, 4),)}, r"1x1 layer.*\[3, 4\].*\(2, C\)"),
     "classifier kernel": (LOGITS, TARGET, {"classifier": (torch.ones(2, 4, 3, 3),)}, "1x1 layer"),
 }
+
+
+@pytest.mark.parametrize("case", BAD)
+@pytest.mark.parametrize("criterion", [Recall(0), FalseNegativeRate(1), Stability()], ids=lambda c: c.name)
+def test_every_criterion_and_method_refuses_it(case, criterion):
+    logits, target, change, text = BAD[case]
+    if target is None and not criterion.needs_target:
+        return
+    text = text.split(".*Stability")[0]
+    options = {"eps": [0.1], "lipschitz": 1.0, "p": 2} | change
+    for method in (criterion.worst_case, criterion.evaluate):
+        with pytest.raises(errors.InputError, match=text):
+            method(logits, target, **options)
+    if change.keys() & {"eps"}:
+        return
+    options.pop("eps")
+    with pytest.raises(errors.InputError, match=text):
+        criterion.radius(logits, target, threshold=0.5, **options)
+    if target is not None:
+        with pytest.raises(errors.InputError, match=text):
+            pixel_radius(logits, target, **options)
+
+
+def test_a_class_without_logits_and_a_class_that_is_none():
+    for kind in (Recall, FalseNegativeRate):
+        with pytest.raises(errors.InputError, match=r"class 2 for 2 logits.*0\.\.1"):
+            kind(2).value(LOGITS, TARGET)
+        for value in (-1, 255, 1.0, True, "car"):
+            with pytest.raises(errors.InputError, match="`positive` is not a class"):
+                kind(value)
 
 
 @pytest.mark.parametrize("case", BAD)

@@ -9,6 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from onelip.certify import PixelAccuracy, Stability, pixel_radius
+from onelip.certify.costs import top_two
+from onelip.certify.scores import Scores
 
 problems = st.tuples(
     st.integers(2, 5),
@@ -88,6 +90,7 @@ def test_feature_costs_never_lose_against_output_costs(problem):
 @given(problems, st.integers(0, 1000))
 def test_order_of_pixels_and_of_images_does_not_matter(problem, seed):
     logits, target, options = draw(problem)
+    assert torch.equal(top_two(logits)[2] == 1, Scores(logits, target, 255).predicts(1))
     order = torch.randperm(logits.shape[-1], generator=torch.Generator().manual_seed(seed))
     eps = [0.0, 0.3, 1.0]
     plain = PixelAccuracy().worst_case(logits, target, eps=eps, **options)

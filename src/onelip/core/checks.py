@@ -29,7 +29,7 @@ def _tensor(name: str, value: Any, dims: int, layout: str) -> torch.Tensor:
 def finite(name: str, value: torch.Tensor) -> torch.Tensor:
     """Raise NonFiniteError when a tensor holds NaN or an infinity."""
     # Both ends are NaN if any value is, and this reads the tensor once, many times faster than isfinite().
-    if value.numel() and not all(math.isfinite(float(end)) for end in value.aminmax()):
+    if value.numel() and not all(math.isfinite(float(end)) for end in value.detach().aminmax()):
         raise NonFiniteError(
             explain(
                 f"`{name}` is not finite",

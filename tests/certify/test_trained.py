@@ -4,7 +4,7 @@ import pytest
 import torch
 
 import onelip
-from onelip.certify import PixelAccuracy
+from onelip.certify import Dice, IoU, PixelAccuracy, Recall
 
 SIZE = (64, 96)
 
@@ -30,14 +30,15 @@ def test_shipped_models_are_listed_with_a_line():
     assert "synthetic" in onelip.pretrained()["scenes"]
 
 
-def attack(model, image, target, eps, goal, steps=30):
-    """Projected gradient descent in the l2 ball and the unit box; the best iterate by the criterion itself."""
+def attack(model, image, target, eps, goal, criteria, steps=30):
+    """Projected gradient descent in the l2 ball and the unit box; the best iterate by each criterion itself."""
     delta = torch.zeros_like(image)
-    best = 1.0
+    best = [1.0] * len(criteria)
     for _ in range(steps):
         delta.requires_grad_(True)
         logits = model(image + delta)
-        best = min(best, PixelAccuracy().value(logits.detach(), target).item())
+        values = [c.value(logits.detach(), target).item() for c in criteria]
+        best = [min(pair) for pair in zip(best, values, strict=True)]
         (gradient,) = torch.autograd.grad(goal(logits, target), delta)
         with torch.no_grad():
             delta = delta + 0.3 * eps * gradient / gradient.norm()
@@ -64,11 +65,18 @@ def cheapest_margins(logits, target):
 def test_no_attack_goes_below_the_certificate_and_attacks_do_something(trained, scene, eps, goal):
     image, target = scene
     certificate = onelip.certify.segmentation(trained, image, target)
-    certified = certificate.curve(PixelAccuracy(), [0.0, eps]).certified[:, 0]
-    attacked = attack(onelip.fold(trained).double(), image, target, eps, goal)
-    clean = PixelAccuracy().value(certificate.logits, target).item()
-    assert certified[1] <= attacked < clean
-    assert 0 < certified[1] < clean
+    common = target[target != 255].mode().values.item()
+    criteria = [PixelAccuracy(), Recall(common), IoU(common), Dice(common), IoU(1), Dice(2)]
+    criteria = [c for c in criteria if not c.value(certificate.logits, target).isnan()]
+    assert len(criteria) >= 4
+    attacked = attack(onelip.fold(trained).double(), image, target, eps, goal, criteria)
+    for criterion, found in zip(criteria, attacked, strict=True):
+        curve = certificate.curve(criterion, [0.0, eps])
+        assert curve.certified[1] <= found <= curve.clean
+        assert curve.certified[1] < curve.clean
+    assert certificate.curve(PixelAccuracy(), eps).certified[0] > 0
+    assert attacked[0] < PixelAccuracy().value(certificate.logits, target)
+    assert attacked[2] < IoU(common).value(certificate.logits, target)
 
 
 def test_no_pixel_flips_below_its_radius(trained, scene):

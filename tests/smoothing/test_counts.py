@@ -182,6 +182,11 @@ def test_smallest_n_is_the_smallest(pixels, tau, alpha, correction, k):
     assert n == 1 or tau ** (n - 1) >= first * (1 - 1e-9)
 
 
+def test_smallest_n_of_an_extreme_tau_ends():
+    tau = 1 - 2.0**-50
+    assert smallest_n(10**6, tau, 1e-3) == pytest.approx(math.log(1e9) * 2.0**50, rel=1e-9)
+
+
 def test_the_warning_says_the_n_that_works():
     counts = np.full(1000, 20)
     with pytest.warns(FeasibilityWarning, match="n >= 49"):

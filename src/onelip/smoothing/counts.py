@@ -14,6 +14,7 @@ from torch import Tensor
 from onelip.core import checks, errors
 
 CORRECTIONS = ("holm", "bonferroni", "kfwer")
+_EXACT = 1e6  # a smallest n beyond this is told to float64 precision, not to the last sample
 
 
 class FeasibilityWarning(UserWarning):
@@ -134,7 +135,10 @@ def smallest_n(pixels: int, tau: float, alpha: float, correction: str = "holm", 
     """
     allowed = _checked_test(checks.positive_int("pixels", pixels), tau, alpha, correction, k)
     threshold = allowed * alpha / pixels
-    n = max(1, math.floor(math.log(threshold) / math.log(tau)) - 1)
+    quotient = math.log(threshold) / math.log(tau)
+    if quotient > _EXACT:
+        return math.ceil(quotient)
+    n = max(1, math.floor(quotient) - 1)
     while binom.sf(n - 1, n, tau) > threshold:  # the test itself decides, not the logarithms
         n += 1
     return n

@@ -222,8 +222,7 @@ def resolve_tau(eps: float | None, tau: float, sigma: float) -> float:
     check_sigma(sigma)
     if eps is None:
         return check_tau(tau)
-    wanted = checks.number("eps", eps, low=0.0)
-    level = float(ndtr(wanted / sigma)) * (1.0 + _ROUNDING)
+    level = needed_share(checks.number("eps", eps, low=0.0), sigma)
     if level >= 1.0:
         raise errors.InputError(
             errors.explain(
@@ -235,6 +234,11 @@ def resolve_tau(eps: float | None, tau: float, sigma: float) -> float:
             )
         )
     return level
+
+
+def needed_share(eps: float, sigma: float) -> float:
+    r""":math:`\Phi(\epsilon / \sigma)`, rounded up; 1 or more where no number of samples can show it."""
+    return float(ndtr(eps / sigma)) * (1.0 + _ROUNDING)
 
 
 def radius_of(tau: float, sigma: float) -> float:

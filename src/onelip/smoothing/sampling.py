@@ -65,7 +65,7 @@ class Tally:
 
 
 def _first_largest(votes: Tensor) -> Tensor:
-    """argmax over the classes, the lowest of a tie: class by class, which on a CPU is many times faster."""
+    """Argmax over the classes, the lowest of a tie: class by class, which on a CPU is many times faster."""
     most, winner = votes[0].clone(), torch.zeros(votes.shape[1:], dtype=torch.int64, device=votes.device)
     for label in range(1, len(votes)):
         winner.masked_fill_(votes[label] > most, label)
@@ -160,29 +160,26 @@ def stream(
     total, started = n0 + stops[-1], time.perf_counter()
     copies = _Copies(model, image, check_sigma(sigma), seed, checks.positive_int("batch_size", batch_size))
     tally, spent, done = None, 0.0, 0
-    for phase, stop in enumerate([n0, *(n0 + value for value in stops)]):
-        for labels, class_count in copies.labels(stop - done):
-            tally = tally or Tally(class_count, copies.size, labels.device)
-            (tally.agree if phase else tally.vote)(labels)
-            done += labels.shape[0]
-            if progress is not None:
-                progress(done, total)
-        assert tally is not None
-        if phase:
-            agreements = tally.agreements.clone()
-            spent += copies.clock() - started
-            yield Counts(
-                winners=tally.winners,
-                agreements=agreements,
-                image=copies.image[0],
-                class_count=copies.class_count,
-                sigma=float(sigma),
-                n0=n0,
-                n=stop - n0,
-                seed=seed,
-                seconds=spent,
-            )
-            started = time.perf_counter()  # what the caller does with the counts is not sampling
+    ends = [n0, *(n0 + value for value in stops)]  # of the votes, then of each number of tests
+    for labels in copies.labels(total):
+        tally = tally or Tally(copies.class_count, copies.size, labels.device)
+        for part in _split(labels, done, ends):
+            (tally.vote if done < n0 else tally.agree)(part)
+            done += len(part)
+            if done in ends[1:]:
+                spent += copies.clock() - started
+                yield copies.counts(tally, n0=n0, n=done - n0, seconds=spent)
+                started = time.perf_counter()  # what the caller does with the counts is not sampling
+        if progress is not None:
+            progress(done, total)
+
+
+def _split(labels: Tensor, done: int, ends: Sequence[int]) -> Iterator[Tensor]:
+    """Cut a batch where a phase ends: forward passes are of full batches all the same."""
+    start = 0
+    for end in [*(end - done for end in ends if done < end < done + len(labels)), len(labels)]:
+        yield labels[start:end]
+        start = end
 
 
 class _Copies:
@@ -214,15 +211,16 @@ class _Copies:
             raise errors.InputError(
                 errors.explain("`seed` is not usable", received=repr(seed), expected="an integer >= 0")
             )
+        self.seed = seed
         self._generator = torch.Generator(device).manual_seed(seed)
 
-    def labels(self, count: int) -> Iterator[tuple[Tensor, int]]:
-        """Predictions (b, H, W) of the next `count` copies, and the number of classes."""
+    def labels(self, count: int) -> Iterator[Tensor]:
+        """Predictions (b, H, W) of `count` copies, a batch at a time."""
         for start in range(0, count, self.batch_size):
             logits = self._forward(self._noisy(min(self.batch_size, count - start)))
             top, labels = logits.max(1)
             checks.finite("logits of the noisy copies", top)  # the largest one is NaN where any of them is
-            yield labels, self.class_count
+            yield labels
 
     def _noisy(self, count: int) -> Tensor:
         wide = self.dtype if self.dtype == torch.float64 else torch.float32
@@ -252,6 +250,20 @@ class _Copies:
             )
         self.class_count = int(logits.shape[1])
         return logits
+
+    def counts(self, tally: Tally, *, n0: int, n: int, seconds: float) -> Counts:
+        """The counts so far, apart from those that go on."""
+        return Counts(
+            winners=tally.winners,
+            agreements=tally.agreements.clone(),
+            image=self.image[0],
+            class_count=self.class_count,
+            sigma=self.sigma,
+            n0=n0,
+            n=n,
+            seed=self.seed,
+            seconds=seconds,
+        )
 
     def clock(self) -> float:
         """Time now, with all work on the device done."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 from onelip.attacks import goals
 from onelip.attacks.base import Goal, PixelGoal
 from onelip.attacks.goals import CriterionGoal, Fabricate, Misclassify, PixelErrors, Region, Vanish
+from onelip.attacks.knapsack import Knapsack, Strongest
+from onelip.attacks.minimal import MinNorm
 from onelip.attacks.pgd import PGD, SegPGD
 from onelip.attacks.result import AttackResult
 
@@ -14,11 +16,14 @@ __all__ = [
     "CriterionGoal",
     "Fabricate",
     "Goal",
+    "Knapsack",
+    "MinNorm",
     "Misclassify",
     "PixelErrors",
     "PixelGoal",
     "Region",
     "SegPGD",
+    "Strongest",
     "Vanish",
     "goals",
 ]

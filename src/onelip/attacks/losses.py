@@ -68,3 +68,39 @@ class Margin(PixelLoss):
         """(B,) minus the mean resistance."""
         beyond = -0.02 * self.unit[:, None]
         return -weighted(torch.maximum(terms.resistance, beyond) / self.unit[:, None], terms.weight)
+
+
+@dataclass(frozen=True, eq=False)
+class KnapsackCount(PixelLoss):
+    r"""Number of pixels won, smoothed over a band of gaps: a pixel counts :math:`\sigma(-r / T)`.
+
+    Only pixels whose resistance r is within a few T pull: those that can still be won, and those that could be lost
+    again. T falls over the steps, around a share of the gap of the dearest pixel that the budget can buy.
+    """
+
+    width: Tensor
+    first: float = 1.5
+    last: float = 0.3
+
+    def __call__(self, terms: Terms, progress: float) -> Tensor:
+        """(B,) mean of the smoothed wins."""
+        share = self.first + (self.last - self.first) * progress
+        return weighted(torch.sigmoid(-terms.resistance / (share * self.width)[:, None]), terms.weight)
+
+
+def marginal_gap(terms: Terms, budget: Tensor, p: float) -> Tensor:
+    """(B,) gap of the dearest pixel among the cheapest that a budget of logits can buy together.
+
+    Args:
+        terms: pixels of a goal, at the clean image.
+        budget: (B,) l_p norm by which all logits of an image can move, L eps.
+        p: norm.
+    """
+    resisting = (terms.weight > 0) & (terms.resistance > 0)
+    gaps = torch.where(resisting, terms.resistance.detach().double(), torch.inf).sort(dim=1).values
+    cost = gaps * _HALF_SPACE[p]
+    paid = cost if p == math.inf else (cost**p).cumsum(1)
+    limit = budget.double() if p == math.inf else budget.double() ** p
+    count = (paid <= limit[:, None]).sum(1, keepdim=True)
+    found: Tensor = gaps.gather(1, (count - 1).clamp_min(0)).squeeze(1)
+    return torch.where(found.isfinite(), found, typical(terms).double()).clamp_min(1e-30)

@@ -9,7 +9,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from onelip.attacks.base import Goal, PixelLoss
+from onelip.attacks.base import Goal, PixelLoss, Terms
 from onelip.attacks.losses import CrossEntropy, Margin, typical
 from onelip.attacks.problem import Problem
 from onelip.attacks.projection import Noise, project
@@ -107,46 +107,32 @@ class PGD:
     def _balls(self, problem: Problem, part: slice, sizes: Tensor) -> Tensor:
         """(E, b, C, H, W) best perturbations of some images for all sizes, each starting from the one before."""
         ascent, noise = problem.ascent(part), problem.noise(part)
-        nothing = torch.zeros_like(ascent.images)
-        best = Best(nothing, ascent.score(nothing))
-        found: dict[float, Tensor] = {}
-        before = 0.0
-        for size in sorted(set(sizes.tolist())):
-            if size > 0.0:
-                warm = size / before if before and bool(best.delta.any()) else None
-                self.ball(problem, part, ascent, best, size, warm=warm, noise=noise)
+        x = ascent.images
+        best = Best(torch.zeros_like(x), ascent.score(torch.zeros_like(x)))
+        found, before = {0.0: best.delta}, 0.0
+        for size in sorted(set(sizes.tolist()) - {0.0}):
+            eps = torch.full((x.shape[0],), size, dtype=torch.float64, device=x.device)
+            starts = [torch.zeros_like(x)]
+            if bool(best.delta.any()):
+                starts.append(project(best.delta * (size / before), x, eps, self.p))
+            starts += [noise.start(x, eps, self.p) for _ in range(self.restarts - 1)]
+            self.ball(problem.terms(part), ascent, best, eps, starts, noise)
             found[size], before = best.delta, size
         return torch.stack([found[size] for size in sizes.tolist()])
 
     def ball(
-        self,
-        problem: Problem,
-        part: slice,
-        ascent: Ascent,
-        best: Best,
-        size: float,
-        *,
-        warm: float | None,
-        noise: Noise,
+        self, clean: Terms, ascent: Ascent, best: Best, eps: Tensor, starts: Sequence[Tensor], noise: Noise
     ) -> None:
-        """Improve `best` within one size of ball, from all starts."""
-        x = ascent.images
-        eps = torch.full((x.shape[0],), size, dtype=torch.float64, device=x.device)
-        starts = [torch.zeros_like(x)]
-        if warm is not None:
-            starts.append(project(best.delta * warm, x, eps, self.p))
-        starts += [noise.start(x, eps, self.p) for _ in range(self.restarts - 1)]
-        loss = self.pixel_loss(problem, part, eps)
+        """Improve `best` within balls of the given sizes (b,), from each start; `clean` are the pixels unperturbed."""
+        loss = self.pixel_loss(clean, ascent, eps, noise)
         for start in starts:
             ascent.run(start, eps, steps=self.steps, loss=loss, best=best, noise=noise)
 
-    def pixel_loss(self, problem: Problem, part: slice, eps: Tensor) -> PixelLoss:  # noqa: ARG002
-        """The loss at one size of ball, in units of the clean logits."""
-        terms = problem.terms(part)
-        unit = typical(terms)
+    def pixel_loss(self, clean: Terms, ascent: Ascent, eps: Tensor, noise: Noise) -> PixelLoss:  # noqa: ARG002
+        """The loss within balls of some sizes, in units of the clean logits."""
         if self.loss == "margin":
-            return Margin(unit)
-        return CrossEntropy(unit, ramp=self.loss == "segpgd")
+            return Margin(typical(clean))
+        return CrossEntropy(typical(clean), ramp=self.loss == "segpgd")
 
 
 @dataclass(frozen=True)

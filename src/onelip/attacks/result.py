@@ -33,7 +33,7 @@ class AttackResult:
         queries: images sent forward through the model, in all.
         classes: number of classes K.
         goal: what was attacked.
-        attack: name of the attack, or of the best one of each (E, B) as a nested tuple for a pool.
+        attack: name of the attack.
 
     Guarantee: each image lies in the unit box and in the closed ball, measured in float64 after clipping: what the
         model does on it really happens. Nothing says that there is no stronger attack.
@@ -55,7 +55,7 @@ class AttackResult:
     queries: int
     classes: int
     goal: Goal
-    attack: Any
+    attack: str
 
     @property
     def radius(self) -> Tensor:
@@ -86,8 +86,7 @@ class AttackResult:
         return found
 
     def __repr__(self) -> str:
-        name = self.attack if isinstance(self.attack, str) else "pool"
-        lines = [f"AttackResult: {name} on {type(self.goal).__name__}, {self.clean.shape[0]} images"]
+        lines = [f"AttackResult: {self.attack} on {self.goal.name}, {self.clean.shape[0]} images"]
         for eps, scores, success in zip(self.eps.tolist(), self.scores, self.success, strict=True):
             mean = float(scores.nanmean())
             lines.append(f"  eps {eps:g}: score {mean:.4f}, reached {int(success.sum())}")

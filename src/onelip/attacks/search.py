@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from onelip.attacks.base import Goal, PixelLoss
-from onelip.attacks.projection import Noise, direction, per_image, project
+from onelip.attacks.projection import Noise, direction, norms, per_image, project
 from onelip.core.errors import TrainModeError, explain
 
 _RATE = 0.5
@@ -87,6 +87,18 @@ class Ascent:
                 ahead = project(blend, self.images, eps, self.p)
             delta, previous = ahead, delta
         best.offer(delta, self.score(delta))
+
+    @torch.no_grad()
+    def gain(self, eps: Tensor, loss: PixelLoss, noise: Noise) -> Tensor:
+        """(B,) how far one gradient step to the surface of the ball moves all outputs, over its length."""
+        nothing = torch.zeros_like(self.images)
+        gradient, _ = self._gradient(nothing, 0.0, loss)
+        step = per_image(eps, nothing) * direction(gradient, self.p, noise)
+        step = project(step, self.images, eps, self.p)
+        self.queries += 2 * step.shape[0]
+        moved = norms(self.model(self.images + step).double() - self.model(self.images).double(), self.p)
+        found: Tensor = moved / norms(step, self.p).clamp_min(1e-300)
+        return found
 
     @torch.no_grad()
     def score(self, delta: Tensor) -> Tensor:

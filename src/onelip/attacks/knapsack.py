@@ -1,0 +1,101 @@
+"""The strongest attacks: on the pixels that the budget can buy, and a pool of all."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from onelip.attacks.base import PixelLoss, Terms
+from onelip.attacks.losses import CrossEntropy, KnapsackCount, marginal_gap, typical
+from onelip.attacks.pgd import PGD, SegPGD
+from onelip.attacks.projection import Noise
+from onelip.attacks.search import Ascent, Best
+from onelip.core import checks
+
+_SHARE = 0.1
+
+
+@dataclass(frozen=True)
+class Knapsack(PGD):
+    r"""PGD on the margins of the pixels that the budget can buy, as the certificate's knapsack does.
+
+    The cheapest pixels of the clean image that fit into the budget :math:`(g \epsilon)^p` are found; the gap of the
+    dearest of them sets the width of a smooth count of won pixels, so that the gradient is spent on pixels within
+    reach, wherever they have moved to. Arguments and guarantee as for `PGD`, and
+
+    Args:
+        lipschitz: g, as the proven constant of the model; None measures it by one gradient step, which is closer to
+            what an attack can do and usually stronger.
+
+    Example:
+        >>> from onelip.attacks import PixelErrors
+        >>> _ = torch.manual_seed(0)
+        >>> model = torch.nn.Conv2d(3, 2, 1).eval()
+        >>> adv = Knapsack(PixelErrors(), steps=5)(model, torch.rand(1, 3, 4, 4), torch.zeros(1, 4, 4).long(), 0.5)
+        >>> bool(adv.scores >= adv.clean_scores)
+        True
+    """
+
+    lipschitz: float | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.lipschitz is not None:
+            checks.lipschitz(self.lipschitz)
+
+    @property
+    def name(self) -> str:
+        """Name used in tables and files."""
+        return type(self).__name__
+
+    def pixel_loss(self, clean: Terms, ascent: Ascent, eps: Tensor, noise: Noise) -> PixelLoss:
+        """A smooth count, as wide as a share of the dearest gap within the budget."""
+        if self.lipschitz is None:
+            gain = ascent.gain(eps, CrossEntropy(typical(clean)), noise)
+        else:
+            gain = torch.full_like(eps, checks.lipschitz(self.lipschitz))
+        width = _SHARE * marginal_gap(clean, gain * eps, float(self.p))
+        return KnapsackCount(width.to(clean.resistance))
+
+
+@dataclass(frozen=True)
+class Strongest(Knapsack):
+    """The best of `Knapsack`, `SegPGD` and `PGD` with cross-entropy and with margins, image by image.
+
+    All share the best perturbation found so far, so a later attack only ever improves it; Knapsack ends by refining it.
+    Arguments and guarantee as for `Knapsack`; about five times its cost.
+
+    Example:
+        >>> from onelip.attacks import PixelErrors
+        >>> [member.name for member in Strongest(PixelErrors()).members]
+        ['Knapsack', 'SegPGD', 'PGD', 'PGD-margin']
+    """
+
+    @property
+    def members(self) -> tuple[PGD, ...]:
+        """The attacks of the pool."""
+        common = {
+            "steps": self.steps,
+            "restarts": self.restarts,
+            "p": self.p,
+            "judge": self.judge,
+            "batch_size": self.batch_size,
+        }
+        plain = PGD(self.goal, **common)  # type: ignore[arg-type]
+        return (
+            Knapsack(self.goal, lipschitz=self.lipschitz, **common),  # type: ignore[arg-type]
+            SegPGD(self.goal, **common),  # type: ignore[arg-type]
+            plain,
+            replace(plain, loss="margin"),
+        )
+
+    def ball(
+        self, clean: Terms, ascent: Ascent, best: Best, eps: Tensor, starts: Sequence[Tensor], noise: Noise
+    ) -> None:
+        """All members from all starts, then the first from the best of all."""
+        for member in self.members:
+            member.ball(clean, ascent, best, eps, starts, noise)
+        self.members[0].ball(clean, ascent, best, eps, [best.delta], noise)

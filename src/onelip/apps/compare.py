@@ -1,0 +1,134 @@
+"""`onelip compare`: a Lipschitz certificate beside randomized smoothing and an attack."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from onelip.apps.common import (
+    Device,
+    Out,
+    Seed,
+    guarded,
+    parse_numbers,
+    parse_size,
+    percent,
+    show_python,
+    show_table,
+)
+from onelip.core import errors
+
+
+@guarded
+def compare(
+    model: Annotated[
+        str, typer.Argument(help="Folder of a model or training, or the name of a shipped model.")
+    ],
+    data: Annotated[str, typer.Argument(help="Name of a data set, or folder with a dataset.toml.")],
+    smoothing: Annotated[
+        str, typer.Option(help="Noise of the smoothing, as sigma=0.1,0.2.")
+    ] = "sigma=0.1,0.2",
+    eps: Annotated[str, typer.Option(help="Perturbation sizes (l2), as 0.1 0.17.")] = "0.1,0.17",
+    base: Annotated[str, typer.Option(help="Model to smooth; default: the certified model itself.")] = "",
+    split: Annotated[str, typer.Option(help="Part of the data set.")] = "val",
+    n0: Annotated[int, typer.Option(min=1, help="Noisy copies that choose the class of each pixel.")] = 10,
+    n: Annotated[int, typer.Option(min=1, help="Noisy copies that test it.")] = 100,
+    alpha: Annotated[float, typer.Option(help="Accepted probability of error for one image.")] = 1e-3,
+    correction: Annotated[str, typer.Option(help="holm or bonferroni.")] = "holm",
+    batch_size: Annotated[int, typer.Option(min=1, help="Noisy copies in one forward pass.")] = 8,
+    attack_steps: Annotated[int, typer.Option(min=0, help="Steps of the attack; 0: no attack.")] = 0,
+    limit: Annotated[int, typer.Option(min=0, help="Number of images, evenly spread; 0: all.")] = 20,
+    size: Annotated[str | None, typer.Option(help="Resize images to HxW.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Keep the images that are done in --out.")] = False,
+    seed: Seed = 0,
+    device: Device = "auto",
+    out: Out = Path("runs/compare"),
+) -> None:
+    """Compare the certified pixel accuracy of a model with that of randomized smoothing.
+
+    Example: onelip compare runs/camvid camvid --smoothing sigma=0.1,0.2 --eps 0.1 0.17 --base runs/camvid-twin
+    """
+    from onelip import report
+    from onelip.apps.comparison import Comparison
+    from onelip.apps.comparison import compare as run
+
+    plan = Comparison(
+        model=model,
+        data=data,
+        sigmas=read_sigmas(smoothing),
+        eps=tuple(parse_numbers(eps)),
+        base=base,
+        split=split,
+        n0=n0,
+        n=n,
+        alpha=alpha,
+        correction=correction,
+        batch_size=batch_size,
+        attack_steps=attack_steps,
+        limit=limit,
+        size=parse_size(size),
+        resume=resume,
+        seed=seed,
+        device=device,
+        out=out,
+    )
+    try:
+        results = run(plan)
+    finally:
+        page = report.write([out]) if (out / "results.json").is_file() else None
+    _show(results)
+    show_python(results["python"])
+    typer.echo(f"results: {out / 'results.json'}\nreport:  {page}")
+
+
+def read_sigmas(text: str) -> tuple[float, ...]:
+    """Read the noise: numbers separated by commas, `sigma=` before any of them.
+
+    Example:
+        >>> read_sigmas("sigma=0.1,0.2"), read_sigmas("0.1, sigma=0.2")
+        ((0.1, 0.2), (0.1, 0.2))
+    """
+    parts = [part.strip() for part in text.split(",") if part.strip()]
+    unknown = [part for part in parts if "=" in part and not part.startswith("sigma=")]
+    if unknown:
+        raise errors.InputError(
+            errors.explain(
+                "--smoothing has an unknown part", received=repr(unknown[0]), expected="as sigma=0.1,0.2"
+            )
+        )
+    plain = ",".join(part.removeprefix("sigma=") for part in parts)
+    return tuple(dict.fromkeys(parse_numbers(plain, "--smoothing")))
+
+
+def _show(results: dict[str, Any]) -> None:
+    data, attacked = results["data"], "attacked" in results
+    columns = [
+        "eps",
+        "method",
+        "certified",
+        *(["attacked"] if attacked else []),
+        "clean",
+        "per image",
+        "passes",
+        "",
+    ]
+    rows = []
+    for row in results["comparison"]:
+        upper = [percent(row.get("attacked"))] if attacked else []
+        seconds = f"{row['seconds']:.3g} s"
+        rows.append(
+            (
+                row["eps"],
+                row["method"],
+                percent(row["accuracy"]),
+                *upper,
+                percent(row["clean"]),
+                seconds,
+                row["passes"],
+                row["note"],
+            )
+        )
+    title = f"{results['model']['path']} on {data['name']} {data['split']}, {data['images']} images: pixel accuracy"
+    show_table(title, columns, rows)

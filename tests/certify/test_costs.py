@@ -10,7 +10,7 @@ import torch
 from scipy import optimize
 
 from onelip.bounds import linear_norm
-from onelip.certify import costs
+from onelip.certify import IoU, PixelAccuracy, costs
 from onelip.core import errors
 
 NORMS = [1.0, 2.0, math.inf]
@@ -123,6 +123,20 @@ def test_equal_rows_can_never_be_passed():
     assert costs.to_cost(logits, 2, p=2.0, classifier=(weight,)).item() == pytest.approx(math.sqrt(0.5))
     zero = (torch.zeros(3, 2),)
     assert costs.to_cost(logits, 2, p=2.0, classifier=zero).item() == math.inf
+
+
+def test_gaps_at_the_ends_of_float64():
+    huge = torch.tensor([1.5e308, 0.0, -1.5e308], dtype=torch.float64).reshape(1, 3, 1, 1)
+    assert costs.to_cost(huge, 2, p=2.0).item() == math.inf
+    tiny = torch.tensor([1e-200, 1e-200, 0.0], dtype=torch.float64).reshape(1, 3, 1, 1)
+    assert costs.to_cost(tiny, 2, p=2.0).item() <= 1e-200
+    # Squares of such costs lose all their digits; what is lost goes to the attacker.
+    target = torch.zeros(1, 1, 1, dtype=torch.int64)
+    for gap in (1e-200, 3e-162, 7e-155):
+        logits = torch.tensor([gap, 0.0], dtype=torch.float64).reshape(1, 2, 1, 1)
+        for criterion in (PixelAccuracy(), IoU(0)):
+            assert criterion.worst_case(logits, target, eps=gap, lipschitz=1.0).item() == 0.0
+            assert criterion.radius(logits, target, threshold=0.5, lipschitz=1.0).item() <= gap
 
 
 def test_chunks_columns_and_dtypes_do_not_matter():

@@ -222,7 +222,7 @@ def test_branch_and_bound_and_frontier_equal_the_plain_sweep(hits, spare, seed, 
     worst = one.worst(budget, ratio)
     for b, value in zip(budget, worst.tolist(), strict=True):
         m = torch.arange(len(lost))[lost <= b]
-        n = torch.searchsorted(gained, b.expand(len(m)) if p == math.inf else b - lost[m], right=True) - 1
+        n = torch.searchsorted(gained, b - lost[m] * (p < math.inf), right=True) - 1
         i, u = hits - m, union + n
         assert value == ratio(i, u).min().item()
         hull = corners(i, u)

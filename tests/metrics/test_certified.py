@@ -111,6 +111,7 @@ def test_curve_is_json_ready_and_says_what_it_is():
     assert content["values"] == pytest.approx(curve.values.tolist())
     assert content["p"] == "inf"
     assert "macro over 2 images" in repr(curve)
+    assert "micro: clean 1.0000; certified at eps (linf)  0: " in repr(curve)
 
 
 def test_errors():

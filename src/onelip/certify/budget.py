@@ -8,6 +8,8 @@ import torch
 from torch import Tensor
 
 UNIT_ROUNDOFF = 2.0**-53
+UNDERFLOW = 1e-300
+"""Added to budgets: far above what squares and sums of numbers too small for float64 can lose."""
 
 
 def slack(items: int) -> float:
@@ -25,7 +27,7 @@ def power(x: Tensor, p: float) -> Tensor:
 
 def budgets(eps: Tensor, *, lipschitz: float, p: float, items: int) -> Tensor:
     r"""Budgets :math:`(L \epsilon)^p (1 + slack)` in float64, (E,); for p = inf a bound on each cost."""
-    return power(eps.double() * lipschitz, p) * (1.0 + slack(items))
+    return power(eps.double() * lipschitz, p) * (1.0 + slack(items)) + UNDERFLOW
 
 
 def ceiling(charges: Tensor, limit: float, p: float) -> float:
@@ -95,6 +97,6 @@ def price(running: Tensor, flips: int, *, lipschitz: float, p: float, items: int
 
 def norm_of(budget: float, *, lipschitz: float, p: float, items: int) -> float:
     """Norm of the input perturbation whose budget this is, rounded down by the slack."""
-    spent = budget / (1.0 + slack(items))
+    spent = max(0.0, budget / (1.0 + slack(items)) - UNDERFLOW)
     norm = math.sqrt(spent) if p == 2.0 else spent
     return norm / lipschitz * (1.0 - 8.0 * UNIT_ROUNDOFF)

@@ -219,7 +219,8 @@ def water_fill(gaps: Tensor) -> Tensor:
         if torch.equal(active, count):
             break
         count = active
-    return (level.square() + (gaps - level).clamp_min(0.0).square().sum(0)).sqrt()
+    squared = level.square() + (gaps - level).clamp_min(0.0).square().sum(0)
+    return squared.nan_to_num(nan=math.inf, posinf=math.inf).sqrt()  # nan: a gap beyond float64
 
 
 def check_label(k: int, classes: int) -> None:

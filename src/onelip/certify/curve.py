@@ -90,14 +90,16 @@ class CertifiedCurve:
         return self.values
 
     def __repr__(self) -> str:
-        pairs = "  ".join(
-            f"{e:g}: {v:.4f}" for e, v in zip(self.eps.tolist(), self.values.tolist(), strict=True)
-        )
         left_out = f", {self.undefined} undefined" if self.undefined else ""
-        return (
-            f"CertifiedCurve({self.criterion}, {self.average} over {self.count} images{left_out})\n"
-            f"  clean {self.clean:.4f}; certified at eps (l{self.p:g})  {pairs}"
-        )
+        lines = [f"CertifiedCurve({self.criterion}, {self.average} over {self.count} images{left_out})"]
+        other = "macro" if self.average == "micro" else "micro"
+        beside = (self.macro, self.clean_macro) if other == "macro" else (self.micro, self.clean_micro)
+        for name, values, clean in ((self.average, self.values, self.clean), (other, *beside)):
+            if values is not None and clean is not None:
+                pairs = zip(self.eps.tolist(), values.tolist(), strict=True)
+                shown = "  ".join(f"{e:g}: {v:.4f}" for e, v in pairs)
+                lines.append(f"  {name}: clean {clean:.4f}; certified at eps (l{self.p:g})  {shown}")
+        return "\n".join(lines)
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready content; undefined values are None."""

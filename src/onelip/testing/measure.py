@@ -1,4 +1,4 @@
-"""Tools that try to falsify: measured lower bounds of Lipschitz constants, and a test for registered rules."""
+"""Measured lower bounds of Lipschitz constants, and a test that tries to falsify a registered rule."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .bounds import input_shape, lipschitz
-from .bounds.shapes import twin
-from .core import checks
-from .core.errors import TrainModeError, UnsoundError, explain
-from .core.runtime import generator
+from ..bounds import input_shape, lipschitz
+from ..bounds.shapes import twin
+from ..core import checks
+from ..core.errors import TrainModeError, UnsoundError, explain
+from ..core.runtime import generator
 
 _STEPS = {torch.float64: (1e-4, 1e-2, 1.0, 10.0), torch.float32: (1e-1, 1.0, 10.0)}  # norms of what is added
 _SCALES = (1e-2, 1.0, 30.0)

@@ -30,13 +30,12 @@ def draw(opened: Opened, index: int, certificate: SegmentationCertificate) -> No
     target = path(opened, index)
     target.parent.mkdir(parents=True, exist_ok=True)
     look: dict[str, Any] = {"dpi": 130, "bbox_inches": "tight", "pad_inches": 0.05}
-    certificate.figure(palette=palette).savefig(target, **look)
-    if not hasattr(certificate, "component_figure"):
-        return
-    figure = certificate.component_figure(
-        0, middle(opened.run.eps), min_size=smallest(certificate), flipped=FLIPPED, palette=palette
-    )
-    figure.savefig(path(opened, index, "regions"), **look)
+    if hasattr(certificate, "component_figure"):
+        figure = certificate.component_figure(
+            0, middle(opened.run.eps), min_size=smallest(certificate), flipped=FLIPPED, palette=palette
+        )
+        figure.savefig(path(opened, index, "regions"), **look)
+    certificate.figure(palette=palette).savefig(target, **look)  # last: where it is, the other one is too
 
 
 def smallest(certificate: SegmentationCertificate) -> int:
@@ -59,9 +58,7 @@ def middle(eps: Iterable[float]) -> float:
 def complete(opened: Opened, indices: Sequence[int], fresh: set[int]) -> None:
     """Draw the images that lack their pictures, certified once more; `fresh` are those that this run drew."""
     for index in dict.fromkeys(indices):
-        kept = (
-            opened.run.resume and path(opened, index).is_file() and path(opened, index, "regions").is_file()
-        )
+        kept = opened.run.resume and path(opened, index).is_file()
         if index not in fresh and not kept:
             image, target = (t.unsqueeze(0) for t in opened.dataset[index])
             draw(opened, index, opened.certifier(image, target))
@@ -73,9 +70,10 @@ def sections(opened: Opened, shown: Sequence[Record], worst: Record, fresh: set[
 
     Pictures that an earlier run left in the folder are of something else unless this run resumes it.
     """
-    shown = [r for r in shown if opened.run.resume or r["index"] in fresh]
-    rows = [r for r in worst["rows"] if opened.run.resume or r["index"] in fresh]
-    name, eps = f"{opened.run.split} image", f"eps {middle(opened.run.eps):g}"
+    run = opened.run
+    shown = [r for r in shown if run.resume or r["index"] in fresh]
+    rows = [r for r in worst["rows"] if run.pictures and (run.resume or r["index"] in fresh)]
+    name, eps = f"{run.split} image", f"eps {middle(run.eps):g}"
     pictures, components, low = [], [], []
     for record in shown:
         index, who = record["index"], f"{name} {record['id']}"

@@ -9,6 +9,7 @@ from onelip.certify.curve import CertifiedCurve, ImageCurves
 from onelip.certify.dataset import dataset_iou
 from onelip.certify.dense import Certifier, segmentation
 from onelip.certify.iou import Dice, IoU, OverlapCriterion
+from onelip.certify.mean_iou import MeanIoU
 from onelip.certify.naming import parse
 from onelip.certify.pixel import pixel_radius
 
@@ -21,6 +22,7 @@ __all__ = [
     "FalseNegativeRate",
     "ImageCurves",
     "IoU",
+    "MeanIoU",
     "OverlapCriterion",
     "PixelAccuracy",
     "Recall",

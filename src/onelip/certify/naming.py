@@ -8,9 +8,14 @@ from collections.abc import Callable, Sequence
 from onelip.certify.count import FalseNegativeRate, PixelAccuracy, Recall, Stability
 from onelip.certify.criterion import Criterion
 from onelip.certify.iou import Dice, IoU
+from onelip.certify.mean_iou import MeanIoU
 from onelip.core import errors
 
-_WHOLE: dict[str, Callable[..., Criterion]] = {"accuracy": PixelAccuracy, "stability": Stability}
+_WHOLE: dict[str, Callable[..., Criterion]] = {
+    "accuracy": PixelAccuracy,
+    "stability": Stability,
+    "miou": MeanIoU,
+}
 _OF_A_CLASS: dict[str, Callable[..., Criterion]] = {
     "recall": Recall,
     "fnr": FalseNegativeRate,

@@ -15,7 +15,8 @@ from onelip.apps.cli import main
 from onelip.apps.compare import read_sigmas
 from onelip.apps.comparison import Comparison
 from onelip.apps.comparison import compare as run
-from onelip.core.errors import InputError
+from onelip.certify import Certifier
+from onelip.core.errors import InputError, UnsoundError
 from onelip.report.schema import lacking
 from onelip.smoothing import smallest_n
 
@@ -81,10 +82,10 @@ def test_what_smoothing_needs_is_true(compared, tmp_path):
 def test_notes_say_what_is_impossible_and_what_is_not_reached(compared):
     impossible = rows(compared, "SegCertify sigma=0.1")[0.15]
     assert impossible["accuracy"] == 0.0
-    assert "impossible with n=200: needs n >= " in impossible["note"]
+    assert "impossible: needs n >= 207" in impossible["note"]
     behind = rows(compared, "SegCertify sigma=0.2")[0.05]
     assert behind["accuracy"] < rows(compared, "Lipschitz")[0.05]["accuracy"]
-    assert "does not reach" in behind["note"]
+    assert "not reached" in behind["note"]
     need = next(n for n in compared["needs"] if (n["eps"], n["sigma"]) == (0.05, 0.2))
     assert need["passes_needed"] is None
     assert need["smallest_n"] == smallest_n(32 * 48, float(torch.special.ndtr(torch.tensor(0.25))), 1e-3)
@@ -94,7 +95,7 @@ def test_eps_of_too_many_sigma_is_said_to_be_impossible(tmp_path):
     found = run(Comparison(**{**SMALL, "limit": 1, "eps": (1.0,)}, sigmas=(0.1,), n=5, out=tmp_path))
     row = rows(found, "SegCertify")[1.0]
     assert row["accuracy"] == 0.0
-    assert "impossible with any number of samples" in row["note"]
+    assert "impossible with any n" in row["note"]
 
 
 def without_times(results):
@@ -129,6 +130,15 @@ def test_attack_closes_the_sandwich(tmp_path):
         assert 0 <= row["certified"] <= row["attacked"] <= row["clean"] <= 1
     assert found["attacked"][1]["attacked"] < found["attacked"][1]["clean"]
     assert found["comparison"][0]["attacked"] == found["attacked"][0]["attacked"]
+
+
+def test_a_certificate_that_is_beaten_stops_the_run(tmp_path, monkeypatch):
+    """With the constant taken a hundred times too small, the attack must be seen to win, and its image saved."""
+    honest = Certifier._constant
+    monkeypatch.setattr(Certifier, "_constant", lambda self, bound: honest(self, bound) / 100)
+    with pytest.raises(UnsoundError):
+        run(Comparison(**{**SMALL, "limit": 1}, sigmas=(0.1,), n=50, attack_steps=4, out=tmp_path))
+    assert list((tmp_path / "unsound").iterdir())
 
 
 def call(monkeypatch, *arguments):

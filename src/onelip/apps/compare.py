@@ -116,7 +116,7 @@ def _show(results: dict[str, Any]) -> None:
     ]
     rows = []
     for row in results["comparison"]:
-        upper = [percent(row.get("attacked"))] if attacked else []
+        upper = [percent(row.get("attacked"), up=True)] if attacked else []
         seconds = f"{row['seconds']:.3g} s"
         rows.append(
             (

@@ -77,7 +77,7 @@ def comparison_rows(run: Comparison, done: Sequence[Record], required: Sequence[
                 "passes": 1,
                 "clean": clean,
                 "attacked": _attacked(done, place) if run.attack_steps else None,
-                "note": "certain; a share of pixels, whichever they are",
+                "note": "certain; a number of pixels",
             }
         )
         rows += [_row(run, need) for need in required if need["eps"] == eps]
@@ -98,12 +98,12 @@ def _row(run: Comparison, need: Row) -> Row:
 
 def _note(run: Comparison, need: Row) -> str:
     if need["smallest_n"] is None:
-        return "impossible with any number of samples: eps is too many sigma"
+        return "impossible with any n: eps is too many sigma"
     if need["smallest_n"] > run.n:
-        return f"impossible with n={run.n}: needs n >= {need['smallest_n']}"
+        return f"impossible: needs n >= {need['smallest_n']}"
     if need["passes_needed"] is None:
-        return f"does not reach the Lipschitz value (possible from n={need['smallest_n']})"
-    return f"reaches the Lipschitz value with {need['passes_needed']} passes, {need['seconds_needed']:.3g} s"
+        return f"Lipschitz value not reached (certifies from n={need['smallest_n']})"
+    return f"Lipschitz value reached with {need['passes_needed']} passes, {need['seconds_needed']:.3g} s"
 
 
 def attacked_rows(run: Comparison, done: Sequence[Record]) -> list[Row]:

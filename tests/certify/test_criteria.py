@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import decimal
 import math
+import random
 
 import pytest
 import torch
 
-from onelip.certify import Criterion, FalseNegativeRate, PixelAccuracy, Recall, Stability, pixel_radius
+from onelip.certify import Criterion, FalseNegativeRate, IoU, PixelAccuracy, Recall, Stability, pixel_radius
 from onelip.core import errors
 
 
@@ -99,6 +101,27 @@ def test_the_ball_is_closed():
     assert at.flatten().tolist() == [0.5, 0.0]
     at = PixelAccuracy().worst_case(logits, target, eps=[0.375, 0.5], lipschitz=1.0, p=math.inf)
     assert at.flatten().tolist() == [0.5, 0.0]
+
+
+@pytest.mark.parametrize("scale", [1.0, 1e-170, 1e-161, 1e-153, 1e140])
+@pytest.mark.parametrize("p", [1, 2])
+def test_the_smallest_number_not_below_the_true_cost_is_enough(p, scale):
+    rng = random.Random(0)
+    with decimal.localcontext(prec=60, Emin=-(10**6), Emax=10**6):
+        for _ in range(60):
+            gaps = [scale * rng.random() for _ in range(rng.randint(1, 12))]
+            exact = [decimal.Decimal(gap) for gap in gaps]
+            cost = sum(exact) if p == 1 else (sum(gap * gap for gap in exact) / 2).sqrt()
+            eps = float(cost)
+            if decimal.Decimal(eps) < cost:
+                eps = math.nextafter(eps, math.inf)
+            logits, target = margins(*gaps)
+            options = {"lipschitz": 1.0, "p": p}
+            assert PixelAccuracy().worst_case(logits, target, eps=eps, **options).item() == 0.0
+            assert IoU(0).worst_case(logits, target, eps=eps, **options).item() == 0.0
+            for criterion in (PixelAccuracy(), IoU(0)):
+                radius = criterion.radius(logits, target, threshold=0.0, **options).item()
+                assert decimal.Decimal(radius) <= cost
 
 
 def test_zero_margins_are_not_robust_even_at_zero():

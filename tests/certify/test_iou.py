@@ -261,12 +261,24 @@ def test_items_left_out_for_a_limit_never_matter(p):
         assert share > 0.1 or p == math.inf or len(cut.gained) < len(full.gained) / 2
 
 
+def test_pixels_with_many_competitors_do_not_hide_the_truly_cheapest():
+    # Two kinds of pixels, by the charge to the top class alone 0.5 and 0.6; the first have five equal
+    # competitors and truly charge 5/6. The second kind is what a wise attacker buys.
+    many = torch.tensor([1.0, 1.0, 1.0, 1.0, 1.0, 0.0], dtype=torch.float64)
+    one = torch.tensor([1.2**0.5, -9.0, -9.0, -9.0, -9.0, 0.0], dtype=torch.float64)
+    logits = torch.stack([many, one], 1).repeat(1, 2**14)[None, :, None]
+    target = torch.zeros(1, 1, 2**15, dtype=torch.int64)
+    target[..., -1], logits[:, 5, :, -1] = 5, 99.0
+    worst = IoU(5).worst_case(logits, target, eps=math.sqrt(600.3), lipschitz=1.0).item()
+    assert worst == 1 / 1001
+
+
 def test_the_ceiling_is_proven_even_when_the_sample_misleads():
     # Every sampled item is far cheaper than the others, and the other way round.
-    for sampled, others in ((1e-6, 1.0), (1.0, 1e-6)):
+    for sampled, others in ((1e-6, 1.0), (1.0, 1e-6), (1e-6, 1.5e-6)):
         charges = torch.full((2**15,), others, dtype=torch.float64)
         charges[::64] = sampled
-        for limit in (1e-7, 1e-3, 0.5, 30.0, 1e5):
+        for limit in (1e-7, 1e-3, 0.02, 0.5, 30.0, 1e5):
             top = ceiling(charges, limit, 2.0)
             running = charges.sort().values.cumsum(0)
             bought = int((running <= limit).sum())

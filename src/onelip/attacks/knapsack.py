@@ -9,22 +9,21 @@ import torch
 from torch import Tensor
 
 from onelip.attacks.base import PixelLoss, Terms
-from onelip.attacks.losses import CrossEntropy, KnapsackCount, marginal_gap, typical
+from onelip.attacks.losses import CrossEntropy, InReach, marginal_gap, typical
 from onelip.attacks.pgd import PGD, SegPGD
 from onelip.attacks.projection import Noise
 from onelip.attacks.search import Ascent, Best
 from onelip.core import checks
-
-_SHARE = 0.1
 
 
 @dataclass(frozen=True)
 class Knapsack(PGD):
     r"""PGD on the margins of the pixels that the budget can buy, as the certificate's knapsack does.
 
-    The cheapest pixels of the clean image that fit into the budget :math:`(g \epsilon)^p` are found; the gap of the
-    dearest of them sets the width of a smooth count of won pixels, so that the gradient is spent on pixels within
-    reach, wherever they have moved to. Arguments and guarantee as for `PGD`, and
+    The number of pixels that fit into the budget :math:`(g \epsilon)^p` says how far to look. At every step the pixels
+    that are won and the next ones in order of their price form the set whose gaps are closed, and the share of next
+    ones falls to zero. On a linear model this reaches the certificate up to single pixels. Arguments and guarantee as
+    for `PGD`, and
 
     Args:
         lipschitz: g, as the proven constant of the model; None measures it by one gradient step, which is closer to
@@ -52,13 +51,13 @@ class Knapsack(PGD):
         return type(self).__name__
 
     def pixel_loss(self, clean: Terms, ascent: Ascent, eps: Tensor, noise: Noise) -> PixelLoss:
-        """A smooth count, as wide as a share of the dearest gap within the budget."""
+        """Gaps of the pixels in reach of the budget."""
         if self.lipschitz is None:
             gain = ascent.gain(eps, CrossEntropy(typical(clean)), noise)
         else:
             gain = torch.full_like(eps, checks.lipschitz(self.lipschitz))
-        width = _SHARE * marginal_gap(clean, gain * eps, float(self.p))
-        return KnapsackCount(width.to(clean.resistance))
+        gap, count = marginal_gap(clean, gain * eps, float(self.p))
+        return InReach(gap.to(clean.resistance), count, float(self.p))
 
 
 @dataclass(frozen=True)

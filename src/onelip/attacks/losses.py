@@ -71,36 +71,54 @@ class Margin(PixelLoss):
 
 
 @dataclass(frozen=True, eq=False)
-class KnapsackCount(PixelLoss):
-    r"""Number of pixels won, smoothed over a band of gaps: a pixel counts :math:`\sigma(-r / T)`.
+class InReach(PixelLoss):
+    """Gaps of the pixels in reach: those that are won, to keep them, and the next ones in order of their price.
 
-    Only pixels whose resistance r is within a few T pull: those that can still be won, and those that could be lost
-    again. T falls over the steps, around a share of the gap of the dearest pixel that the budget can buy.
+    The order is recomputed at every step, and the number of next pixels falls from a share of what the budget can buy
+    to one: early steps look far, late steps let go of all that cannot be won and spend everything on the last pixel
+    that can. A pixel pulls until it is won by a hair, and no further.
+
+    Attributes:
+        gap: (B,) of `marginal_gap`.
+        count: (B,) number of pixels that the budget can buy.
+        p: norm: price over worth orders like gap / weight^(1/p).
     """
 
-    width: Tensor
-    first: float = 1.5
-    last: float = 0.3
+    gap: Tensor
+    count: Tensor
+    p: float
+    first: float = 0.3
+    hair: float = 0.01
 
     def __call__(self, terms: Terms, progress: float) -> Tensor:
-        """(B,) mean of the smoothed wins."""
-        share = self.first + (self.last - self.first) * progress
-        return weighted(torch.sigmoid(-terms.resistance / (share * self.width)[:, None]), terms.weight)
+        """(B,) minus the weighted gaps of the pixels in reach."""
+        counted, gap = terms.weight > 0, terms.resistance
+        worth = terms.weight.clamp_min(torch.finfo(gap.dtype).tiny) ** (1.0 / self.p)
+        price = torch.where(counted, gap.detach() / worth, torch.inf)
+        more = (self.first * (1.0 - progress) * self.count).long().clamp_min(1)
+        last = ((price <= 0).sum(1) + more).clamp_max(gap.shape[1] - 1)
+        limit = price.sort(dim=1).values.gather(1, last[:, None])
+        beyond = (gap + self.hair * self.gap[:, None]).clamp_min(0.0) / self.gap[:, None]
+        return -weighted(beyond, terms.weight * (price <= limit))
 
 
-def marginal_gap(terms: Terms, budget: Tensor, p: float) -> Tensor:
-    """(B,) gap of the dearest pixel among the cheapest that a budget of logits can buy together.
+def marginal_gap(terms: Terms, budget: Tensor, p: float) -> tuple[Tensor, Tensor]:
+    """Gap of the dearest pixel among the cheapest that a budget of logits can buy together, and their number.
 
     Args:
         terms: pixels of a goal, at the clean image.
         budget: (B,) l_p norm by which all logits of an image can move, L eps.
         p: norm.
+
+    Returns:
+        (B,) gaps, float64, that of a typical pixel where none can be bought; (B,) counts, int64.
     """
     resisting = (terms.weight > 0) & (terms.resistance > 0)
     gaps = torch.where(resisting, terms.resistance.detach().double(), torch.inf).sort(dim=1).values
     cost = gaps * _HALF_SPACE[p]
     paid = cost if p == math.inf else (cost**p).cumsum(1)
     limit = budget.double() if p == math.inf else budget.double() ** p
-    count = (paid <= limit[:, None]).sum(1, keepdim=True)
-    found: Tensor = gaps.gather(1, (count - 1).clamp_min(0)).squeeze(1)
-    return torch.where(found.isfinite(), found, typical(terms).double()).clamp_min(1e-30)
+    count = (paid <= limit[:, None]).sum(1)
+    found = gaps.gather(1, (count - 1).clamp_min(0)[:, None]).squeeze(1)
+    gap = torch.where(found.isfinite() & (count > 0), found, typical(terms).double())
+    return gap.clamp_min(1e-30), count

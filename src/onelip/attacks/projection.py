@@ -79,7 +79,8 @@ def project(delta: Tensor, images: Tensor, eps: Tensor, p: float) -> Tensor:
 
 
 def _clip(delta: Tensor, images: Tensor) -> Tensor:
-    return (images + delta).clamp(0.0, 1.0) - images
+    # On the perturbation itself: the sum with the image would lose the digits of a small one in float32.
+    return torch.minimum(torch.maximum(delta, -images), 1.0 - images)
 
 
 def _simplex(delta: Tensor, eps: Tensor) -> Tensor:

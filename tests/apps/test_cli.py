@@ -19,7 +19,7 @@ import onelip
 from onelip.apps.arguments import join_lists
 from onelip.apps.cli import main
 
-COMMANDS = ["info", "data inspect", "train", "certify", "report", "demo", "export"]
+COMMANDS = ["info", "data inspect", "train", "certify", "compare", "report", "demo", "export"]
 KEYS = ["accuracy", "stability", "fnr:0"]
 SMALL = ["--size", "32x48", "--pictures", "1", "--eps", "0.02", "0.1", "--criteria", "fnr:0"]
 SMALL += ["--threshold", "fnr:0=0.95"]
@@ -278,6 +278,36 @@ def test_bad_input_in_a_process_of_its_own(tmp_path):
     assert done.stderr.startswith("onelip: there is no such model")
     assert len(done.stderr.splitlines()) == 1
     assert done.stdout == ""
+
+
+def test_the_shipped_model_is_certified_with_the_default_criteria(tmp_path):
+    """In a process of its own, with eps the way people write them."""
+    options = [
+        "--size",
+        "64x96",
+        "--limit",
+        "2",
+        "--pictures",
+        "0",
+        "--threshold",
+        "miou=0.2",
+        "accuracy=0.5",
+    ]
+    done = run("certify", "--eps", "0.05", "0.2", "scenes", "scenes", *options, "--out", tmp_path)
+    assert done.returncode == 0, done.stderr
+    results = json.loads((tmp_path / "results.json").read_text())
+    criteria = {c["key"]: c for c in results["criteria"]}
+    assert list(criteria) == ["accuracy", "stability", "miou"]
+    assert not criteria["miou"]["exact"]
+    assert [row["eps"] for row in results["rows"]] == [0.05, 0.2]
+    for average in ("micro", "macro"):
+        values = [row[f"miou_{average}"] for row in results["rows"]]
+        assert 0 < values[1] < values[0] < criteria["miou"][f"clean_{average}"]
+    assert [r["criterion"] for r in results["radii"]] == ["miou", "accuracy"]
+    assert all(r["count"] == 2 and r["median"] > 0 for r in results["radii"])
+    labelled = [c for c in results["classes"] if c["labelled"]]
+    mean = sum(c["certified"][0] for c in labelled) / len(labelled)
+    assert results["rows"][0]["miou_micro"] == pytest.approx(mean)
 
 
 @pytest.mark.slow

@@ -97,5 +97,5 @@ def test_grids_hold_what_was_asked_for():
     for grid in (plan.grid, plan.coarse):
         assert {0.0, 0.1, 0.3} <= set(grid)
         assert grid == sorted(set(grid))
-    assert len(plan.coarse) < 16 < len(plan.grid)
+    assert len(plan.coarse) < 24 < len(plan.grid)
     assert plan.asked == [0.1, 0.3]

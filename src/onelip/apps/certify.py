@@ -38,7 +38,7 @@ def certify(
         typer.Option(
             help="What to certify: accuracy, stability, miou, or recall, fnr, iou, dice of a class, as iou:car."
         ),
-    ] = "accuracy,stability",
+    ] = "accuracy,stability,miou",
     threshold: Annotated[
         str | None,
         typer.Option(help="Certified radius at which a criterion reaches a value, as fnr:polyp=0.95."),

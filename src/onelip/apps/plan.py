@@ -8,7 +8,7 @@ from onelip.apps.runs import Run
 from onelip.core import checks, errors
 
 GRID = 81  # points of the curve between 0 and a little more than the largest eps asked for
-COARSE = 9  # of the curves that cost more than one sort for all eps
+COARSE = 17  # of the curves that cost more than one sort for all eps
 ALWAYS = ("accuracy", "stability")  # nearly free, and every table has them
 
 
@@ -23,7 +23,7 @@ class Plan(Run):
         command: shown in place of the command that would do this.
     """
 
-    criteria: tuple[str, ...] = ALWAYS
+    criteria: tuple[str, ...] = (*ALWAYS, "miou")
     thresholds: tuple[tuple[str, float], ...] = ()
     per_class: bool | None = None
     command: str = ""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from onelip.smoothing.counts import FeasibilityWarning, certify_counts, smallest_n
 from onelip.smoothing.hybrid import Combined, combine
 from onelip.smoothing.measures import certified_accuracy, certified_iou
-from onelip.smoothing.result import Counts, Smoothed
+from onelip.smoothing.result import Counts, Smoothed, needed_share
 from onelip.smoothing.sampling import Tally, sample, stream
 from onelip.smoothing.segmentation import segcertify
 
@@ -19,6 +19,7 @@ __all__ = [
     "certified_iou",
     "certify_counts",
     "combine",
+    "needed_share",
     "sample",
     "segcertify",
     "smallest_n",

@@ -9,7 +9,6 @@ import torch
 
 import onelip
 from onelip.apps.evaluate import evaluate
-from onelip.apps.gallery import middle
 from onelip.apps.plan import Plan
 
 
@@ -74,7 +73,3 @@ def test_pictures_of_an_earlier_run_are_not_shown(plan, first):
     before = drawn(plan)
     evaluate(plan)
     assert all(time != before[name] for name, time in drawn(plan).items())
-
-
-def test_the_middle_of_an_even_number_is_the_upper_one():
-    assert middle([0.1, 0.2]) == 0.2

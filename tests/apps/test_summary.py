@@ -32,8 +32,8 @@ ASKED = [Asked("accuracy"), Asked("stability"), Asked("iou:a")]
 
 
 def record(index, valid, accuracy, confusion, iou=None):
-    values = {"clean": accuracy[0], "certified": accuracy, "weight": valid}
-    none = {"clean": None, "certified": [None, None], "weight": 0}
+    values = {"clean": accuracy[0], "certified": accuracy, "weight": valid, "seconds": 0.1}
+    none = {"clean": None, "certified": [None, None], "weight": 0, "seconds": 0.1}
     share = none if iou is None else {"clean": iou[0], "certified": iou}
     return {
         "index": index,
@@ -42,7 +42,7 @@ def record(index, valid, accuracy, confusion, iou=None):
         "criteria": {
             "accuracy": values if valid else none,
             "stability": values if valid else none,
-            "iou:a": {**share, "weight": None},
+            "iou:a": {**share, "weight": None, "seconds": 0.1},
         },
         "radii": {"accuracy=0.5": [0.25, "inf", None][index % 3]},
         "confusion": confusion,

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from onelip.apps.common import percent
 from onelip.apps.runs import Opened
+from onelip.apps.summary import Record, middle
 from onelip.core.numbers import round_down
 
 if TYPE_CHECKING:
     from onelip.certify import SegmentationCertificate
 
-Record = dict[str, Any]
 SMALLEST = 2e-3  # connected regions below this share of the image are left out of the component maps
 FLIPPED = 0.9  # a region counts as lost when this share of it has changed
 
@@ -32,7 +32,11 @@ def draw(opened: Opened, index: int, certificate: SegmentationCertificate) -> No
     look: dict[str, Any] = {"dpi": 130, "bbox_inches": "tight", "pad_inches": 0.05}
     if hasattr(certificate, "component_figure"):
         figure = certificate.component_figure(
-            0, middle(opened.run.eps), min_size=smallest(certificate), flipped=FLIPPED, palette=palette
+            0,
+            middle(sorted(set(opened.run.eps))),
+            min_size=smallest(certificate),
+            flipped=FLIPPED,
+            palette=palette,
         )
         figure.savefig(path(opened, index, "regions"), **look)
     certificate.figure(palette=palette).savefig(target, **look)  # last: where it is, the other one is too
@@ -42,17 +46,6 @@ def smallest(certificate: SegmentationCertificate) -> int:
     """Pixels of the smallest region that is drawn."""
     height, width = certificate.logits.shape[-2:]
     return max(1, round(SMALLEST * height * width))
-
-
-def middle(eps: Iterable[float]) -> float:
-    """The middle one of the eps asked for.
-
-    Example:
-        >>> middle([0.5, 0.1, 0.2])
-        0.2
-    """
-    values = sorted(set(eps))
-    return values[len(values) // 2]
 
 
 def complete(opened: Opened, indices: Sequence[int], fresh: set[int]) -> None:
@@ -73,7 +66,7 @@ def sections(opened: Opened, shown: Sequence[Record], worst: Record, fresh: set[
     run = opened.run
     shown = [r for r in shown if run.resume or r["index"] in fresh]
     rows = [r for r in worst["rows"] if run.pictures and (run.resume or r["index"] in fresh)]
-    name, eps = f"{run.split} image", f"eps {middle(run.eps):g}"
+    name, eps = f"{run.split} image", f"eps {middle(sorted(set(run.eps))):g}"
     pictures, components, low = [], [], []
     for record in shown:
         index, who = record["index"], f"{name} {record['id']}"

@@ -70,7 +70,11 @@ def measure(
     asked: Sequence[Question],
     radii: dict[str, tuple[Criterion, float]],
 ) -> tuple[Record, SegmentationCertificate]:
-    """Certify one image and keep what is needed of it."""
+    """Certify one image and keep what is needed of it.
+
+    `seconds` are those of the forward pass, the criteria and the radii that were asked for; proving the bound of a new
+    image size, pictures and the table of classes are not in them.
+    """
     dataset, certifier = opened.dataset, opened.certifier
     image, target = (t.unsqueeze(0).to(certifier.device) for t in dataset[index])
     # Once for each size, not timed.
@@ -100,12 +104,19 @@ def measure(
 
 def _values(question: Question, certificate: SegmentationCertificate) -> Record:
     """Clean value and certified values of one image, with the weight that it has in a micro average."""
-    criterion = question.criterion
+    criterion, device = question.criterion, certificate.logits.device
+    start = clock(device)
     curve = certificate.curve(criterion, question.eps)
+    seconds = clock(device) - start
     weight = None
     if isinstance(criterion, CountCriterion):
         weight = int(criterion.counted(certificate.logits, certificate.target))
-    return {"clean": plain(curve.clean)[0], "certified": plain(curve.certified[:, 0]), "weight": weight}
+    return {
+        "clean": plain(curve.clean)[0],
+        "certified": plain(curve.certified[:, 0]),
+        "weight": weight,
+        "seconds": seconds,
+    }
 
 
 def _median(radius: Tensor) -> float | None:

@@ -53,7 +53,7 @@ def summarise(
     criteria, curves = [], []
     for question in asked:
         entries = [r["criteria"][question.key] for r in done]
-        facts = {**question.facts, **_counts(entries)}
+        facts = {**question.facts, **_counts(entries), "seconds": middle([e["seconds"] for e in entries])}
         for average in ("micro", "macro"):
             curve = Curve(list(question.eps), *mean(entries, average))
             if average == "micro" and question.key in (pooled or {}):
@@ -73,9 +73,19 @@ def summarise(
         "radii": [radius_row(name, [r["radii"][name] for r in done]) for name in thresholds],
         "clean": clean_values(done, classes),
         "undefined": sum(not r["valid"] for r in done),
-        "seconds_per_image": sorted(r["seconds"] for r in done)[len(done) // 2],
-        "seconds_forward": sorted(r["seconds_forward"] for r in done)[len(done) // 2],
+        "seconds_per_image": middle([r["seconds"] for r in done]),
+        "seconds_forward": middle([r["seconds_forward"] for r in done]),
     }
+
+
+def middle(values: Sequence[float]) -> float:
+    """The middle value, the upper one of two.
+
+    Example:
+        >>> middle([3.0, 1.0]), middle([0.5, 0.1, 0.2])
+        (3.0, 0.2)
+    """
+    return sorted(values)[len(values) // 2]
 
 
 def _counts(entries: Sequence[Record]) -> Record:
@@ -176,13 +186,13 @@ def clean_values(done: Sequence[Record], classes: Sequence[str]) -> Record:
 
 def worst(done: Sequence[Record], eps: Sequence[float], grid: Sequence[float], count: int) -> list[Record]:
     """The images with the lowest certified pixel accuracy at the middle one of the eps asked for."""
-    middle = sorted(set(eps))[len(set(eps)) // 2]
-    place = list(grid).index(middle)
+    value = middle(list(set(eps)))
+    place = list(grid).index(value)
     rows = [
         {
             "index": r["index"],
             "id": r["id"],
-            "eps": middle,
+            "eps": value,
             "certified": r["criteria"]["accuracy"]["certified"][place],
             "clean": r["criteria"]["accuracy"]["clean"],
         }

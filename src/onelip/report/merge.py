@@ -100,7 +100,7 @@ def _classic(run: Result) -> list[Result]:
     """Accuracy and stability, for results that do not list their criteria."""
     clean = run["clean"]
     count = {"count": run["data"]["images"] - run["undefined"], "undefined": run["undefined"]}
-    shared = {"higher_is_better": True, "exact": True, "exact_micro": True, **count}
+    shared = {"higher_is_better": True, "exact": True, "exact_micro": True, "seconds": None, **count}
     accuracy = {f"clean_{a}": clean.get(f"pixel_accuracy_{a}") for a in ("micro", "macro")}
     return [
         {"key": "accuracy", "name": "PixelAccuracy", **accuracy, **shared},

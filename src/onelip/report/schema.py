@@ -116,6 +116,7 @@ class CriterionRow(TypedDict):
     higher_is_better: bool
     exact: bool
     exact_micro: bool
+    seconds: float | None  # of its whole curve for one image, beside the forward pass
     clean_micro: float | None
     clean_macro: float | None
     count: int

@@ -357,3 +357,26 @@ def test_bad_input_raises_and_names_the_argument(method):
     if options:
         with pytest.raises(ValueError, match="`p`"):
             call(x, y, **options, p=3)
+
+
+@pytest.mark.parametrize("p", NORMS)
+@pytest.mark.parametrize("classes", [2, 3])
+def test_units_do_not_matter_and_the_ends_of_float64_go_to_the_attacker(p, classes):
+    x, y = scene(classes, 10, seed=1)
+    eps, criterion = [0.0, 0.5, 2.0], MeanIoU()
+    plain = criterion.worst_case(x, y, eps=eps, lipschitz=1.0, p=p)
+    tolerance = 1e-12 if classes == 2 else 2e-3
+    for scale in (1e-60, 1e60, 1e120):
+        scaled = criterion.worst_case(x * scale, y, eps=eps, lipschitz=scale, p=p)
+        assert scaled.sub(plain).abs().max() <= tolerance
+        radius = criterion.radius(x * scale, y, threshold=0.3, lipschitz=scale, p=p)
+        assert radius.item() == pytest.approx(
+            criterion.radius(x, y, threshold=0.3, lipschitz=1.0, p=p).item(), rel=5e-3
+        )
+    for scale in (1e-200, 1e160, 1e300):
+        found = criterion.worst_case(x * scale, y, eps=eps, lipschitz=scale, p=p)
+        assert found.isfinite().all()
+        assert (found <= plain + tolerance).all()
+        radius = criterion.radius(x * scale, y, threshold=0.3, lipschitz=scale, p=p)
+        assert radius <= criterion.radius(x, y, threshold=0.3, lipschitz=1.0, p=p) * (1 + tolerance)
+    assert criterion.worst_case(x, y, eps=1e200, lipschitz=1e200, p=p).item() == 0.0

@@ -8,10 +8,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from onelip.certify.budget import UNIT_ROUNDOFF, power, slack
+from onelip.certify.budget import power
 from onelip.certify.ladder import Ladder, climb, climb_within
 from onelip.certify.roles import mean_iou, tallies
 from onelip.certify.scores import Scores
+
+BOUNDLESS = 1e300
+"""Beyond it squares overflow: the attacker is given everything."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,6 +50,9 @@ class Binary:
         first, second = (climb_within(c, limit, self.p) for c in self.costs)
         result = []
         for budget in budgets:
+            if budget > BOUNDLESS:
+                result.append(0.0)
+                continue
             left = budget - first.spent
             left = left[left >= 0.0]
             result.append(float(self.score(first.count[: len(left)], second.within(left).double()).min()))
@@ -87,9 +93,3 @@ def binary(scores: Scores) -> list[Binary | None]:
         items = labels.numel()
         result.append(Binary(hits, union, costs, scores.p, items) if items else None)
     return result
-
-
-def norm_below(spent: float, items: int, *, lipschitz: float, p: float) -> float:
-    """Norm of the input perturbation below which less than this cost can be paid, rounded down by the slack."""
-    spent = spent / (1.0 + slack(items))
-    return (math.sqrt(spent) if p == 2.0 else spent) / lipschitz * (1.0 - 8.0 * UNIT_ROUNDOFF)

@@ -9,6 +9,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from onelip.certify.binary import BOUNDLESS
 from onelip.certify.budget import slack
 from onelip.certify.lagrangian import Alone, Prices, Solution, evaluate, ladders, solve, transfers
 from onelip.certify.roles import Roles
@@ -16,6 +17,7 @@ from onelip.certify.roles import Roles
 KEPT = 256
 SMALL = 8192
 TINY = 1024
+NOTHING = 1e-250  # prices of a smaller budget are not numbers any more
 ROUNDS = 6
 PRECISION = 1.002
 
@@ -34,9 +36,14 @@ class Lagrangian:
     """
 
     def __init__(self, roles: Roles, limit: float, *, warm: bool = True) -> None:
+        # A power of two is taken out of very small or large costs, so that prices stay far from the ends of float64.
+        self._unit = 1.0
+        if roles.p != math.inf and 0.0 < limit < math.inf and not 1e-60 < limit < 1e60:
+            self._unit = 2.0 ** math.floor(math.log2(limit))
+            roles = replace(roles, leave=roles.leave / self._unit, gain=roles.gain / self._unit)
         self.roles = roles
         self._keep = warm
-        self._alone = Alone(roles, limit)
+        self._alone = Alone(roles, limit / self._unit)
         self._sample = thin(roles)
         self._warm: Prices | None = None
 
@@ -45,14 +52,17 @@ class Lagrangian:
 
         For p = inf nothing is shared, so a price has no effect: the naive bound is all there is.
         """
+        if budget > BOUNDLESS:
+            return 0.0
+        budget /= self._unit
         caps = self._alone.caps(budget)
         naive = self._alone.bound(caps)
-        if budget == 0.0 or self.roles.p == math.inf:
+        if budget < NOTHING or self.roles.p == math.inf:
             return naive
         prices, level = self._search(budget, naive, caps)
         levels = [level * step for step in (0.93, 1.0, 1.07)]
         solution = evaluate(self.roles, prices, levels, budget=budget, caps=caps)
-        return max(naive, solution.value - slack(self.roles.items), 0.0)
+        return max(naive, solution.value - slack(self.roles.items), 0.0)  # nan loses
 
     def _search(self, budget: float, naive: float, caps: list[Tensor]) -> tuple[Prices, float]:
         """Prices and a level with the best bound on the sample."""
@@ -99,7 +109,7 @@ class Lagrangian:
         parts = ladders(self._sample, transfer, level=low, budget=budget)
         best: tuple[float, Solution] | None = None
         for _ in range(round(2 * math.log2(width)) + 4):
-            middle = math.sqrt(low * high)
+            middle = math.sqrt(low) * math.sqrt(high)
             solution = solve(self._sample, parts, level=middle, budget=budget, caps=caps)
             if best is None or solution.value > best[1].value:
                 best = (middle, solution)
@@ -133,6 +143,7 @@ def largest_budget(roles: Roles, threshold: float) -> float:
     finite[: roles.starts[-1]] = torch.maximum(finite[: roles.starts[-1]], roles.leave)
     # Enough for every flip that can be bought at all.
     high = float(finite.amax() if roles.p == math.inf else finite.sum()) * (1.0 + slack(roles.items))
+    high = min(high, BOUNDLESS)
     certificate = Lagrangian(roles, high, warm=False)
     if certificate.bound(high) > threshold:
         return math.inf
@@ -146,7 +157,7 @@ def largest_budget(roles: Roles, threshold: float) -> float:
         else:
             high = middle
         # Far steps until a certified budget is known, then halves in the logarithm.
-        middle = math.sqrt(low * high) if low else high * 1e-2
+        middle = math.sqrt(low) * math.sqrt(high) if low else high * 1e-2
     return low
 
 

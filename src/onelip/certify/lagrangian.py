@@ -73,11 +73,14 @@ def transfers(roles: Roles, prices: Prices) -> Tensor:
     first, second = first + roles.leave, second + roles.leave
     owed = roles.leave - (prices.lost / prices.level)[roles.label]
     pair = torch.maximum(first, owed) + torch.maximum(torch.minimum(first, owed), second)
-    return (0.5 * pair).clamp_min_(0.0).minimum(roles.leave)
+    return (0.5 * pair).nan_to_num_(nan=0.0).clamp_min_(0.0).minimum(roles.leave)
 
 
 def ladders(roles: Roles, transfer: Tensor, *, level: float, budget: float) -> list[tuple[Ladder, Ladder]]:
-    """For each class the sorted parts of its losses and gains, without those too dear at this price or above."""
+    """For each class the sorted parts of its losses and gains, without those too dear at this price or above.
+
+    Comparisons are written so that a nan would be kept, and spoil the bound, rather than be left out of it.
+    """
     correct, result = roles.starts[-1], []
     margin = 1.0 + 1e-9
     worth = roles.share / (level * roles.union) * margin
@@ -86,10 +89,10 @@ def ladders(roles: Roles, transfer: Tensor, *, level: float, budget: float) -> l
         own = slice(roles.starts[j], roles.starts[j + 1])
         full = roles.leave[own]
         part = full - transfer[own]
-        lose = (part <= lose_at) & (full <= budget)
+        lose = ~(part > lose_at) & (full <= budget)
         charge = roles.gain[j].clone()
         charge[:correct] -= roles.leave - transfer
-        gain = (charge <= gain_at) & (roles.gain[j] <= budget)
+        gain = ~(charge > gain_at) & (roles.gain[j] <= budget)
         weights = (None, None) if roles.weight is None else (roles.weight[own][lose], roles.weight[gain])
         result.append((climb(part[lose], weights[0]), climb(charge[gain], weights[1])))
     return result
@@ -169,4 +172,4 @@ def evaluate(
     transfer = transfers(roles, prices)
     parts = ladders(roles, transfer, level=min(levels), budget=budget)
     solutions = [solve(roles, parts, level=level, budget=budget, caps=caps) for level in levels]
-    return max(solutions, key=lambda s: s.value)
+    return max(solutions, key=lambda s: s.value if math.isfinite(s.value) else -math.inf)

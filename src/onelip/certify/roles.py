@@ -180,4 +180,5 @@ def _fill(gap: Tensor, largest: Tensor) -> Tensor:
         total += own
         squares += own.square()
         count += above
-    return (squares - total.square() / (count + 1.0)).clamp_min_(0.0)
+    squared = (squares - total.square() / (count + 1.0)).clamp_min_(0.0)
+    return squared.nan_to_num_(nan=math.inf, posinf=math.inf)  # nan: squares beyond float64

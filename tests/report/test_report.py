@@ -342,3 +342,26 @@ def test_every_section_of_the_schema_is_in_the_merge():
 
     (run,) = merge([attack()])
     assert all(section in run for section in SECTIONS)
+
+
+def test_sections_of_several_commands_are_joined_not_lost(tmp_path):
+    rows = [{**row, "criterion": "miou"} for row in ATTACKED]
+    picture = [{"file": "pictures/0.png", "caption": "attacked"}]
+    other = attack(kind="compare", attacked=[*ATTACKED, *rows], comparison=[], undefined=7, pictures=picture)
+    other["assumptions"] = ["exact arithmetic", "one more"]
+    first = attack(attacked=[ATTACKED[0]])
+    folders = [store(tmp_path / n, r) for n, r in (("a", first), ("b", results(undefined=0)), ("c", other))]
+    (run,) = merge([report.read(folder) for folder in folders])
+    assert [(r.get("criterion", "accuracy"), r["eps"]) for r in run["attacked"]] == [
+        ("accuracy", 0.1),
+        ("miou", 0.1),
+        ("miou", 0.5),
+    ]
+    assert run["assumptions"] == ["exact arithmetic", "one more"]
+    assert run["undefined"] == 0  # images without a valid pixel, not those without the attacked class
+    assert [p["caption"] for p in run["pictures"]] == ["image zero", "attacked"]
+    assert [p["folder"] for p in run["pictures"]] == [str(folder) for folder in folders[1:]]
+    assert run["lipschitz"] == 6.531972647
+    assert len(run["heads"]) == 3
+    page = report.write(folders, tmp_path / "all").read_text()
+    assert page.count("<pre>") == 3

@@ -62,7 +62,7 @@ def merge(results: Sequence[Result]) -> list[Result]:
         run = next((r for r in runs if r["same"] == _identity(result) and kind not in r["kinds"]), None)
         if run is None:
             run = {**_EMPTY, **{k: result.get(k) for k in _HEAD}, "same": _identity(result), "kinds": set()}
-            run |= {"p": result["p"], "assumptions": list(result["assumptions"]), "heads": []}
+            run |= {"p": result["p"], "assumptions": [], "heads": []}
             runs.append(run)
         _add(run, result, kind)
     return runs
@@ -71,17 +71,27 @@ def merge(results: Sequence[Result]) -> list[Result]:
 def _add(run: Result, result: Result, kind: str) -> None:
     run["kinds"].add(kind)
     run["heads"].append({k: result.get(k) for k in _HEAD})
-    for section, empty in _EMPTY.items():
-        if result.get(section) and run[section] == empty:
-            run[section] = result[section]
-    run["assumptions"] += [a for a in result["assumptions"] if a not in run["assumptions"]]
-    if not run["criteria"] and run["rows"]:
-        run["criteria"] = _classic(run)
+    known = {row.get("criterion", "accuracy") for row in run["attacked"]}
     folder = result.get("folder", ".")
-    for section in ("pictures", "components"):
-        run[section] = [{"folder": folder, **p} for p in run[section]]
-    worst = run["worst"]
-    run["worst"] = {**worst, "pictures": [{"folder": folder, **p} for p in worst["pictures"]]}
+    joined = {
+        "attacked": [r for r in result.get("attacked", []) if r.get("criterion", "accuracy") not in known],
+        "assumptions": [a for a in result["assumptions"] if a not in run["assumptions"]],
+        "pictures": _placed(result.get("pictures", []), folder),
+        "components": _placed(result.get("components", []), folder),
+    }
+    for section, entries in joined.items():
+        run[section] = run[section] + entries
+    if "rows" in result and not run["rows"]:
+        own = {k: result[k] for k in _EMPTY if k in result and k not in joined}
+        worst: Result = own.get("worst", _EMPTY["worst"])
+        run |= {**own, "worst": {**worst, "pictures": _placed(worst["pictures"], folder)}}
+        run["criteria"] = run["criteria"] or _classic(run)
+    for section in ("comparison", "bound", "lipschitz", "seconds_per_image"):
+        run[section] = run[section] or result.get(section) or _EMPTY[section]
+
+
+def _placed(pictures: Sequence[Result], folder: str) -> list[Result]:
+    return [{"folder": folder, **picture} for picture in pictures]
 
 
 def _identity(result: Result) -> tuple[Any, ...]:

@@ -83,7 +83,7 @@ def _add(run: Result, result: Result, kind: str) -> None:
         run[section] = run[section] + entries
     if "rows" in result and not run["rows"]:
         own = {k: result[k] for k in _EMPTY if k in result and k not in joined}
-        worst: Result = own.get("worst", _EMPTY["worst"])
+        worst = own["worst"] if "worst" in own else _EMPTY["worst"]
         run |= {**own, "worst": {**worst, "pictures": _placed(worst["pictures"], folder)}}
         run["criteria"] = run["criteria"] or _classic(run)
     for section in ("comparison", "bound", "lipschitz", "seconds_per_image"):

@@ -94,8 +94,8 @@ def test_a_plan_says_how_to_ask_for_it_again(tmp_path):
 
 def test_grids_hold_what_was_asked_for():
     plan = Plan(model="m", data="d", out=Path("o"), eps=(0.3, 0.1, 0.3))
-    for grid in (plan.grid, plan.coarse):
+    for grid in (plan.grid, plan.coarse, plan.dear):
         assert {0.0, 0.1, 0.3} <= set(grid)
         assert grid == sorted(set(grid))
-    assert len(plan.coarse) < 24 < len(plan.grid)
+    assert len(plan.dear) < 12 < len(plan.coarse) < 36 < len(plan.grid)
     assert plan.asked == [0.1, 0.3]

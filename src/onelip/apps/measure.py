@@ -45,7 +45,7 @@ def criterion(key: str, opened: Opened) -> Criterion:
 
 
 def questions(plan: Plan, opened: Opened) -> list[Question]:
-    """The criteria of a plan; mIoU, whose bound is dear, on the coarse grid.
+    """The criteria of a plan; mIoU, whose bound is dear, at few eps.
 
     Raises:
         InputError: for a key that names no criterion or class.
@@ -53,7 +53,7 @@ def questions(plan: Plan, opened: Opened) -> list[Question]:
     classes = len(opened.dataset.classes)
     found = []
     for key in plan.keys:
-        grid = plan.coarse if key == "miou" else plan.grid
+        grid = plan.dear if key == "miou" else plan.grid
         found.append(Question(key, criterion(key, opened), tuple(grid), classes))
     return found
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from onelip.certify.certificate import SegmentationCertificate
+from onelip.certify.components import Components, component_radius
 from onelip.certify.count import CountCriterion, FalseNegativeRate, PixelAccuracy, Recall, Stability
 from onelip.certify.criterion import Criterion
 from onelip.certify.curve import CertifiedCurve, ImageCurves
@@ -16,6 +17,7 @@ from onelip.certify.pixel import pixel_radius
 __all__ = [
     "CertifiedCurve",
     "Certifier",
+    "Components",
     "CountCriterion",
     "Criterion",
     "Dice",
@@ -28,6 +30,7 @@ __all__ = [
     "Recall",
     "SegmentationCertificate",
     "Stability",
+    "component_radius",
     "dataset_iou",
     "parse",
     "pixel_radius",

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from onelip.certify.components import Components, component_radius
 from onelip.certify.costs import top_two
 from onelip.certify.count import PixelAccuracy, Stability
 from onelip.certify.criterion import Criterion, Eps
@@ -121,6 +122,24 @@ class SegmentationCertificate:
         )
         return (found - self.rounding).clamp_min(0.0)
 
+    def components(self, min_size: int, flipped: float = 0.9) -> Components:
+        """Connected predicted regions, with the radius below which a share of their pixels cannot flip.
+
+        Args:
+            min_size: smaller regions are left out.
+            flipped: share of the pixels of a region, in (0, 1].
+        """
+        found = component_radius(
+            self.logits,
+            min_size,
+            flipped,
+            lipschitz=self.lipschitz,
+            p=self.p,
+            target=self.target,
+            ignore_index=self.ignore_index,
+        )
+        return found.reduced(self.rounding)
+
     @property
     def criteria(self) -> tuple[Criterion, ...]:
         """The criteria shown by default: accuracy needs a target, stability does not."""
@@ -168,6 +187,36 @@ class SegmentationCertificate:
         from onelip.certify.picture import draw
 
         return draw(self, index, palette=palette, top=top)
+
+    def component_figure(
+        self,
+        index: int = 0,
+        eps: float = 0.1,
+        *,
+        min_size: int = 16,
+        flipped: float = 0.9,
+        palette: Sequence[Sequence[int]] | None = None,
+        names: Sequence[str] | None = None,
+        top: float | None = None,
+    ) -> Figure:
+        """Draw the radius of each predicted region, and beside it only the regions certified at eps.
+
+        Args:
+            index: which image of the batch.
+            eps: regions with a smaller radius are left white in the second picture.
+            min_size: as in `components`.
+            flipped: as in `components`.
+            palette: one RGB colour (0..255) a class.
+            names: of the classes, for the legend.
+            top: radius at the end of the colour bar, by default the largest.
+
+        Returns:
+            A matplotlib figure, not bound to any window.
+        """
+        from onelip.certify.picture_components import draw
+
+        regions = self.components(min_size, flipped)
+        return draw(self, regions, index, eps, palette=palette, names=names, top=top)
 
     def _repr_html_(self) -> str:
         buffer = io.BytesIO()

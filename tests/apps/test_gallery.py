@@ -40,7 +40,7 @@ def drawn(plan):
 
 
 def test_shown_and_worst_images_are_drawn(plan, first):
-    assert len(first["pictures"]) == 1
+    assert len(first["pictures"]) == len(first["components"]) == 1
     rows, pictures = first["worst"]["rows"], first["worst"]["pictures"]
     assert len(rows) == len(pictures) == 3
     accuracies = [row["certified"] for row in rows]

@@ -30,15 +30,14 @@ def draw(opened: Opened, index: int, certificate: SegmentationCertificate) -> No
     target = path(opened, index)
     target.parent.mkdir(parents=True, exist_ok=True)
     look: dict[str, Any] = {"dpi": 130, "bbox_inches": "tight", "pad_inches": 0.05}
-    if hasattr(certificate, "component_figure"):
-        figure = certificate.component_figure(
-            0,
-            middle(sorted(set(opened.run.eps))),
-            min_size=smallest(certificate),
-            flipped=FLIPPED,
-            palette=palette,
-        )
-        figure.savefig(path(opened, index, "regions"), **look)
+    figure = certificate.component_figure(
+        0,
+        middle(sorted(set(opened.run.eps))),
+        min_size=smallest(certificate),
+        flipped=FLIPPED,
+        palette=palette,
+    )
+    figure.savefig(path(opened, index, "regions"), **look)
     certificate.figure(palette=palette).savefig(target, **look)  # last: where it is, the other one is too
 
 

@@ -57,7 +57,8 @@ def project(delta: Tensor, images: Tensor, eps: Tensor, p: float) -> Tensor:
 
     Example:
         >>> x = torch.tensor([[[[0.5, 1.0]]]])
-        >>> project(torch.tensor([[[[3.0, 4.0]]]]), x, torch.tensor([0.5]), 2.0).flatten().tolist()
+        >>> inside = project(torch.tensor([[[[3.0, 4.0]]]]), x, torch.tensor([0.5]), 2.0)
+        >>> [round(v, 4) for v in inside.flatten().tolist()]
         [0.5, 0.0]
     """
     if p == torch.inf:

@@ -22,6 +22,8 @@ _CACHE_SIZE = 4096
 def _remembered(weight: torch.Tensor, key: tuple[object, ...], compute: Callable[[], float]) -> float:
     """Return compute(), remembered under the bytes of the weight: a changed weight can never meet an old norm."""
     content = weight.detach().cpu().contiguous()
+    if content.dtype == torch.float32:
+        content = content.double()  # exact: the float64 copy of a model meets the norms of the model itself
     digest = hashlib.sha256(content.view(torch.uint8).numpy().tobytes() if content.numel() else b"").digest()
     full = (digest, tuple(content.shape), content.dtype, *key)
     if full not in _CACHE:

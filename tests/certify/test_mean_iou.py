@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from onelip.certify import IoU, MeanIoU
 from onelip.certify.budget import budgets
+from onelip.certify.lagrangian import Alone, Prices, ladders, solve, transfers
 from onelip.certify.output_attack import OutputAttack
 from onelip.certify.roles import build
 
@@ -163,6 +164,41 @@ def test_the_lagrangian_bound_is_close_to_the_attack_where_the_naive_one_is_not(
     gap, naive_gap = attained - certified, attained - naive
     assert (gap < 0.01).all()
     assert (gap < 0.2 * naive_gap).all()
+
+
+@pytest.mark.parametrize("p", [1, 2])
+@pytest.mark.parametrize("seed", range(8))
+def test_the_bound_at_any_price_is_the_minimum_over_all_pairs_of_losses_and_gains(p, seed):
+    generator = torch.Generator().manual_seed(seed)
+    x = torch.randn(1, 4, 6, 7, generator=generator, dtype=torch.float64)
+    y = torch.where(torch.rand(1, 6, 7, generator=generator) < 0.6, x.argmax(1), seed % 4)
+    roles = next(build(MeanIoU()._scores(x, y, 1.0, p), [math.inf]))
+    budget = float(roles.leave.sum()) * (0.01, 0.1, 0.4)[seed % 3]
+    caps = Alone(roles, budget).caps(budget)
+    for level in torch.logspace(-3, 1, 25).tolist():
+        values = 0.2 * torch.rand(2, 4, generator=generator, dtype=torch.float64)
+        prices = Prices(level, *values, part=None if seed % 2 else float(torch.rand(1, generator=generator)))
+        transfer = transfers(roles, prices)
+        assert ((transfer >= 0) & (transfer <= roles.leave)).all()
+        total = -level * budget
+        for j in range(4):
+            own = slice(roles.starts[j], roles.starts[j + 1])
+            lose = (roles.leave - transfer)[own][roles.leave[own] <= budget]
+            charge = roles.gain[j].clone()
+            charge[: len(transfer)] += transfer - roles.leave
+            gain = charge[roles.gain[j] <= budget]
+            lost, gained = (
+                torch.cat([torch.zeros(1), part.sort().values.cumsum(0)])[:, None] for part in (lose, gain)
+            )
+            m, n = torch.arange(len(lost))[:, None], torch.arange(len(gained))[None]
+            table = (roles.hits[j] - m) / (4 * (roles.union[j] + n)) + level * (lost + gained.T)
+            allowed = torch.full((len(lost),), -1)
+            allowed[: len(caps[j])] = caps[j]
+            total += float(table[n <= allowed[:, None]].min())
+        parts = ladders(roles, transfer, level=level, budget=budget)
+        assert solve(roles, parts, level=level, budget=budget, caps=caps).value == pytest.approx(
+            total, abs=1e-12
+        )
 
 
 def attack_logits(x, labels):

@@ -57,7 +57,7 @@ class OutputAttack:
         nothing = self._origin[:0]
         clean = Flips(nothing, nothing, self.outcome(nothing, nothing)[2])
         found = start or clean
-        for first in (clean, found):
+        for first in (clean, *([start] if start else [])):
             flips = first
             for _ in range(ROUNDS):
                 flips = self._buy(flips, budget * (1.0 - MARGIN))

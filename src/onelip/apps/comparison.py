@@ -254,10 +254,10 @@ def _attacked(
     run: Comparison, opened: Opened, certificate: SegmentationCertificate, accuracy: PixelAccuracy
 ) -> Record:
     """Accuracy that an attack leaves at each eps, checked against the certificate."""
-    from onelip.attacks import PixelErrors, SegPGD
+    from onelip.attacks import Knapsack, PixelErrors
     from onelip.testing import assert_sound
 
-    attack = SegPGD(
+    attack = Knapsack(
         PixelErrors(ignore_index=accuracy.ignore_index), steps=run.attack_steps, judge=opened.certifier.model
     )
     start = clock(opened.device)

@@ -116,7 +116,7 @@ def attacked_rows(run: Comparison, done: Sequence[Record]) -> list[Row]:
             "attacked": _attacked(done, place),
             "criterion": "accuracy",
             "average": "micro",
-            "note": f"SegPGD, {run.attack_steps} steps",
+            "note": f"Knapsack, {run.attack_steps} steps",
         }
         for place, eps in enumerate(run.asked)
     ]

@@ -130,7 +130,7 @@ def test_no_region_at_all():
     assert not regions.labels.any()
 
 
-@pytest.mark.parametrize("scale", [1e-200, 1e-60, 1e100, 1e160])
+@pytest.mark.parametrize("scale", [1e-200, 1e-60, 1e100, 1e135])
 def test_the_ends_of_float64_never_enlarge_a_radius(scale):
     plain = component_radius(smooth(3, 8, 8), 2, lipschitz=1.0)
     scaled = component_radius(smooth(3, 8, 8) * scale, 2, lipschitz=scale)

@@ -112,3 +112,12 @@ def test_texts_keep_their_order():
     text = errors.explain("what", received=0, expected="e", why="w", fix="f")
     assert text == "what; received 0; expected e; why: w; to fix: f"
     assert errors.explain("alone") == "alone"
+
+
+def test_logits_that_cannot_be_squared_or_counted_are_refused():
+    with pytest.raises(
+        InputError, match="`logits` are too large; received 1e\\+150; expected at most 1e\\+140"
+    ):
+        checks.logits(torch.full((1, 2, 2, 2), 1e150, dtype=torch.float64))
+    with pytest.raises(InputError, match="`logits` is empty"):
+        checks.logits(torch.zeros(0, 2, 4, 4))

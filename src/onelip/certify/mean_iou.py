@@ -132,13 +132,10 @@ class MeanIoU(Criterion):
 
 
 def _overflows(scores: Scores) -> bool:
-    """Whether the square of a cost may be beyond float64, which must not be taken for a flip that cannot be paid."""
-    span = float(scores.logits.amax().double() - scores.logits.amin().double())
+    """Whether the square of a feature-space cost may be beyond float64: then it must not pass for "never"."""
     if scores.classifier is None:
-        return not span < LARGE
+        return False
+    span = float(scores.logits.amax().double() - scores.logits.amin().double())
     apart = separation(scores.classifier, scores.logits.shape[1], scores.p)
-    return (
-        not span < LARGE * float(apart[apart > 0.0].min().clamp_max(1.0))
-        if bool((apart > 0.0).any())
-        else False
-    )
+    apart = apart[apart > 0.0]
+    return bool(apart.numel()) and not span < LARGE * float(apart.min())

@@ -11,6 +11,8 @@ from .errors import InputError, NonFiniteError, PrecisionError, explain
 if TYPE_CHECKING:
     import torch
 
+LARGEST_LOGIT = 1e140
+
 
 def _tensor(name: str, value: Any, dims: int, layout: str) -> torch.Tensor:
     import torch
@@ -99,7 +101,7 @@ def images(value: Any, name: str = "images") -> torch.Tensor:
 
 
 def logits(value: Any, name: str = "logits") -> torch.Tensor:
-    """Check logits: (B, K, H, W) with K >= 2, float32 or float64, finite."""
+    """Check logits: (B, K, H, W) with K >= 2, float32 or float64, finite and not beyond what can be squared."""
     tensor = precision(name, _tensor(name, value, 4, "(B, K, H, W)"))
     if tensor.shape[1] < 2:
         raise InputError(
@@ -107,7 +109,22 @@ def logits(value: Any, name: str = "logits") -> torch.Tensor:
                 f"`{name}` has too few classes", received=tensor.shape[1], expected="K >= 2 in (B, K, H, W)"
             )
         )
-    return finite(name, tensor)
+    if tensor.numel() == 0:
+        raise InputError(
+            explain(f"`{name}` is empty", received=tuple(tensor.shape), expected="at least one pixel")
+        )
+    largest = max(abs(float(end)) for end in finite(name, tensor).detach().aminmax())
+    if largest > LARGEST_LOGIT:
+        raise InputError(
+            explain(
+                f"`{name}` are too large",
+                received=f"{largest:.3g}",
+                expected=f"at most {LARGEST_LOGIT:g} in size",
+                why="sums of their squares would leave float64",
+                fix="divide logits and the Lipschitz constant by the same number: certificates stay the same",
+            )
+        )
+    return tensor
 
 
 def target(value: Any, like: torch.Tensor, ignore_index: int = 255, name: str = "target") -> torch.Tensor:

@@ -146,7 +146,8 @@ def test_several_models_share_one_page(tmp_path):
     page = report.write(folders, tmp_path / "both")
     assert page == tmp_path / "both" / "report.html"
     text = page.read_text()
-    assert "lipnet and twin" in text
+    assert "lipnet on scenes" in text
+    assert "twin on scenes" in text
     assert "lipnet: pixel accuracy" in text
     assert "twin: stability" in text
     assert text.count("Certified at each eps: twin") == 1

@@ -38,8 +38,10 @@ test-slow: setup  ## the slow tests alone
 demo: setup  ## train on synthetic scenes, certify, write runs/demo/report.html; needs no data set
 	$(BIN)/onelip demo --out runs/demo
 
-bench: setup  ## measure the layers: benchmarks/results/layers.json
+bench: setup  ## measure layers, certificates and smoothing statistics: benchmarks/results/*.json
 	$(ENV) $(BIN)/python benchmarks/layers.py
+	$(ENV) $(BIN)/python benchmarks/certify.py
+	$(ENV) $(BIN)/python benchmarks/smoothing.py
 
 readme: setup  ## write the tables of the README from benchmarks/results
 	$(BIN)/python benchmarks/readme.py

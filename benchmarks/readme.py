@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -85,8 +86,9 @@ def sandwich() -> str:
     rows = ["| model | eps | certified | attacked | clean |", "|---|---|---|---|---|"]
     for name, run in record["results"]["attacked"].items():
         for row in run["rows"]:
-            values = " | ".join(percent(row[key]) for key in ("certified", "attacked", "clean"))
-            rows.append(f"| {name} | {row['eps']:g} | {values} |")
+            attacked = f"{math.ceil(row['attacked'] * 10_000) / 100:.2f} %"  # an upper bound: rounded up
+            certified, clean = percent(row["certified"]), percent(row["clean"])
+            rows.append(f"| {name} | {row['eps']:g} | {certified} | {attacked} | {clean} |")
     images = record["results"]["attacked"]["lipnet"]["images"]
     return "\n".join([*rows, "", f"{images} images; {record['notes'][-1]}. {source(record)}"])
 

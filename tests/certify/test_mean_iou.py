@@ -12,7 +12,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from onelip.certify import IoU, MeanIoU
+from onelip.certify import IoU, MeanIoU, dual_search
 from onelip.certify.budget import budgets
 from onelip.certify.lagrangian import Alone, Prices, ladders, solve, transfers
 from onelip.certify.output_attack import OutputAttack
@@ -418,3 +418,14 @@ def test_units_do_not_matter_and_the_ends_of_float64_go_to_the_attacker(p, class
     assert criterion.worst_case(x, y, eps=1e200, lipschitz=1e200, p=p).item() == 0.0
     with pytest.raises(ValueError, match="`logits` are too large"):
         criterion.worst_case(x * 1e160, y, eps=eps, lipschitz=1.0, p=p)
+
+
+def test_a_far_smaller_eps_beside_one_does_not_loosen_its_bound(monkeypatch):
+    x, y = scene(6, 48, seed=3)
+    assert y.numel() > dual_search.TINY
+    alone = [MeanIoU().worst_case(x, y, eps=e, lipschitz=1.0).item() for e in (1.0, 3.0)]
+    beside = MeanIoU().worst_case(x, y, eps=[1e-6, 1.0, 3.0], lipschitz=1.0).flatten().tolist()[1:]
+    assert beside == pytest.approx(alone, abs=1e-3)
+    monkeypatch.setattr(dual_search, "NEAR", math.inf)  # prices of any smaller budget: the search is lost
+    astray = MeanIoU().worst_case(x, y, eps=[1e-6, 1.0, 3.0], lipschitz=1.0).flatten().tolist()[1:]
+    assert astray[0] < alone[0] - 5e-3

@@ -19,6 +19,7 @@ SMALL = 8192
 TINY = 1024
 NOTHING = 1e-250  # prices of a smaller budget are not numbers any more
 ROUNDS = 6
+NEAR = 8.0
 PRECISION = 1.002
 
 
@@ -45,7 +46,7 @@ class Lagrangian:
         self._keep = warm
         self._alone = Alone(roles, limit / self._unit)
         self._sample = thin(roles)
-        self._warm: Prices | None = None
+        self._warm: tuple[Prices, float] | None = None
 
     def bound(self, budget: float) -> float:
         """Lower bound of the mean IoU within a budget (slack included), never under the naive bound.
@@ -81,13 +82,15 @@ class Lagrangian:
                 prices = Prices(level, (prices.lost * new.lost).sqrt(), (prices.gained * new.gained).sqrt())
                 reach = 4.0
         assert found is not None
-        self._warm = replace(found[0], level=found[1]) if self._keep else None
+        self._warm = (replace(found[0], level=found[1]), budget) if self._keep else None
         return found
 
     def _starts(self, budget: float, naive: float) -> list[tuple[Prices, int, float]]:
         """Prices to start from, with a number of rounds and a factor within which the level is searched."""
         tiny = self.roles.gain.shape[1] <= TINY
-        starts = [] if self._warm is None else [(self._warm, ROUNDS // 2, 4.0)]
+        # Prices of a far smaller budget would lead the search astray.
+        near = self._warm is not None and budget <= NEAR * self._warm[1]
+        starts = [(self._warm[0], ROUNDS // 2, 4.0)] if self._warm and near else []
         if tiny or not starts:
             first = self._first(budget, naive)
             starts.append((first, ROUNDS, 64.0))

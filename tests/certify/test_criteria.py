@@ -10,7 +10,17 @@ import random
 import pytest
 import torch
 
-from onelip.certify import Criterion, FalseNegativeRate, IoU, PixelAccuracy, Recall, Stability, pixel_radius
+from onelip.certify import (
+    Criterion,
+    Dice,
+    FalseNegativeRate,
+    IoU,
+    MeanIoU,
+    PixelAccuracy,
+    Recall,
+    Stability,
+    pixel_radius,
+)
 from onelip.core import errors
 
 
@@ -307,3 +317,19 @@ def test_a_threshold_must_be_a_number():
     for threshold in (math.nan, "high", None):
         with pytest.raises(errors.InputError, match="threshold"):
             PixelAccuracy().radius(LOGITS, TARGET, threshold=threshold, lipschitz=1.0)
+
+
+@pytest.mark.parametrize("p", [1, 2, math.inf])
+def test_rows_that_nearly_agree_never_give_an_infinite_radius(p):
+    """The true cost is beyond what float64 can square, yet somebody could pay it; between equal rows nobody can."""
+    logits = torch.tensor([3.0, 1.0, 0.0], dtype=torch.float64).reshape(1, 3, 1, 1).expand(1, 3, 1, 4)
+    target = torch.zeros(1, 1, 4, dtype=torch.int64)
+    for apart, reachable in ((1e-200, True), (0.0, False)):
+        weight = torch.tensor([[0.0], [apart], [apart]], dtype=torch.float64)
+        for criterion in (PixelAccuracy(), Recall(0), IoU(0), Dice(0), MeanIoU()):
+            found = criterion.radius(
+                logits, target, threshold=0.5, lipschitz=1.0, p=p, classifier=(weight,)
+            ).item()
+            assert math.isfinite(found) == reachable, criterion.name
+        radius = pixel_radius(logits, lipschitz=1.0, p=p, classifier=(weight,))
+        assert bool(radius.isfinite().all()) == reachable

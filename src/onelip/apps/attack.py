@@ -8,25 +8,32 @@ from typing import Annotated, Any
 import typer
 
 from onelip.apps.common import (
+    Data,
     Device,
+    Eps,
+    Limit,
+    Model,
+    Norm,
     Out,
+    Pictures,
+    Resume,
     Seed,
+    Size,
+    Split,
     guarded,
     parse_numbers,
     parse_size,
     percent,
-    show_python,
+    run_and_show,
     show_table,
 )
 
 
 @guarded
 def attack(
-    model: Annotated[
-        str, typer.Argument(help="Folder of a model or training, or the name of a shipped model.")
-    ],
-    data: Annotated[str, typer.Argument(help="Name of a data set, or folder with a dataset.toml.")],
-    eps: Annotated[str, typer.Option(help="Perturbation sizes, as 0.1 0.17.")] = "0.05,0.1,0.17,0.5",
+    model: Model,
+    data: Data,
+    eps: Eps = "0.05,0.1,0.17,0.5",
     goal: Annotated[
         str,
         typer.Option(
@@ -39,12 +46,12 @@ def attack(
     ] = "strongest",
     steps: Annotated[int, typer.Option(min=1, help="Gradient steps from each start.")] = 40,
     restarts: Annotated[int, typer.Option(min=1, help="Starts; the first is the clean image.")] = 1,
-    split: Annotated[str, typer.Option(help="Part of the data set.")] = "val",
-    p: Annotated[str, typer.Option(help="Norm of the perturbation: 1, 2 or inf.")] = "2",
-    limit: Annotated[int, typer.Option(min=0, help="Number of images, evenly spread; 0: all.")] = 20,
-    size: Annotated[str | None, typer.Option(help="Resize images to HxW.")] = None,
-    pictures: Annotated[int, typer.Option(min=0, help="Number of images shown in the report.")] = 4,
-    resume: Annotated[bool, typer.Option("--resume", help="Keep the images that are done in --out.")] = False,
+    split: Split = "val",
+    p: Norm = "2",
+    limit: Limit = 20,
+    size: Size = None,
+    pictures: Pictures = 4,
+    resume: Resume = False,
     seed: Seed = 0,
     device: Device = "auto",
     out: Out = Path("runs/attack"),
@@ -53,7 +60,6 @@ def attack(
 
     Example: onelip attack runs/camvid camvid --eps 0.1 0.5 --goal miou --attack strongest --limit 20
     """
-    from onelip import report
     from onelip.apps.assault import Assault, assault
 
     run = Assault(
@@ -74,13 +80,7 @@ def attack(
         steps=steps,
         restarts=restarts,
     )
-    try:
-        results = assault(run)
-    finally:
-        page = report.write([out]) if (out / "results.json").is_file() else None
-    _show(results)
-    show_python(results["python"])
-    typer.echo(f"results: {out / 'results.json'}\nreport:  {page}")
+    run_and_show(lambda: assault(run), _show, out)
 
 
 def _show(results: dict[str, Any]) -> None:

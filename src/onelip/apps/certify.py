@@ -9,15 +9,24 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from onelip.apps.common import (
+    Data,
     Device,
+    Eps,
+    Limit,
+    Model,
+    Norm,
     Out,
+    Pictures,
+    Resume,
     Seed,
+    Size,
+    Split,
     guarded,
     parse_numbers,
     parse_size,
     percent,
     radius_text,
-    show_python,
+    run_and_show,
     show_table,
 )
 
@@ -27,12 +36,10 @@ if TYPE_CHECKING:
 
 @guarded
 def certify(
-    model: Annotated[
-        str, typer.Argument(help="Folder of a model or training, or the name of a shipped model.")
-    ],
-    data: Annotated[str, typer.Argument(help="Name of a data set, or folder with a dataset.toml.")],
-    split: Annotated[str, typer.Option(help="Part of the data set.")] = "val",
-    eps: Annotated[str, typer.Option(help="Perturbation sizes, as 0.1 0.17.")] = "0.05,0.1,0.17,0.5",
+    model: Model,
+    data: Data,
+    split: Split = "val",
+    eps: Eps = "0.05,0.1,0.17,0.5",
     criteria: Annotated[
         str,
         typer.Option(
@@ -49,11 +56,11 @@ def certify(
             help="Certified IoU of every class; default: when the data set is not too large for it."
         ),
     ] = None,
-    p: Annotated[str, typer.Option(help="Norm of the perturbation: 1, 2 or inf.")] = "2",
-    limit: Annotated[int, typer.Option(min=0, help="Number of images, evenly spread; 0: all.")] = 0,
-    size: Annotated[str | None, typer.Option(help="Resize images to HxW before they are certified.")] = None,
-    pictures: Annotated[int, typer.Option(min=0, help="Number of images shown in the report.")] = 4,
-    resume: Annotated[bool, typer.Option("--resume", help="Keep the images that are done in --out.")] = False,
+    p: Norm = "2",
+    limit: Limit = 0,
+    size: Size = None,
+    pictures: Pictures = 4,
+    resume: Resume = False,
     seed: Seed = 0,
     device: Device = "auto",
     out: Out = Path("runs/certify"),
@@ -87,14 +94,12 @@ def certify(
 
 def certify_and_show(plan: Plan) -> dict[str, Any]:
     """Run, print the tables, write the report."""
-    from onelip import report
     from onelip.apps.evaluate import evaluate
 
-    try:
-        results = evaluate(plan)
-    finally:
-        done = (plan.out / "results.json").is_file()
-        page = report.write([plan.out]) if done else None
+    return run_and_show(lambda: evaluate(plan), _show, plan.out)
+
+
+def _show(results: dict[str, Any]) -> None:
     _show_accuracy(results)
     _show_criteria(results)
     _show_radii(results["radii"])
@@ -102,9 +107,6 @@ def certify_and_show(plan: Plan) -> dict[str, Any]:
         f"{results['seconds_per_image']:.3g} s per image ({results['seconds_forward']:.3g} s forward pass)"
     )
     typer.echo(f"clean mIoU {percent(results['clean']['miou'])}, {seconds}")
-    show_python(results["python"])
-    typer.echo(f"results: {plan.out / 'results.json'}\nreport:  {page}")
-    return results
 
 
 def _show_accuracy(results: dict[str, Any]) -> None:

@@ -24,6 +24,16 @@ Seed = Annotated[
 ]
 Device = Annotated[str, typer.Option("--device", help="auto, cpu or cuda.")]
 Out = Annotated[Path, typer.Option("--out", help="Folder for results.json and what else is written.")]
+# Options of the commands that go over a data set.
+Model = Annotated[str, typer.Argument(help="Folder of a model or training, or the name of a shipped model.")]
+Data = Annotated[str, typer.Argument(help="Name of a data set, or folder with a dataset.toml.")]
+Split = Annotated[str, typer.Option(help="Part of the data set.")]
+Eps = Annotated[str, typer.Option(help="Perturbation sizes, as 0.1 0.17.")]
+Norm = Annotated[str, typer.Option(help="Norm of the perturbation: 1, 2 or inf.")]
+Limit = Annotated[int, typer.Option(min=0, help="Number of images, evenly spread; 0: all.")]
+Size = Annotated[str | None, typer.Option(help="Resize images to HxW before anything else.")]
+Pictures = Annotated[int, typer.Option(min=0, help="Number of images shown in the report.")]
+Resume = Annotated[bool, typer.Option("--resume", help="Keep the images that are done in --out.")]
 
 
 def guarded(command: Callable[P, None]) -> Callable[P, None]:
@@ -43,6 +53,25 @@ def guarded(command: Callable[P, None]) -> Callable[P, None]:
             raise typer.Exit(INTERRUPTED) from error
 
     return run
+
+
+def run_and_show(
+    work: Callable[[], dict[str, Any]], show: Callable[[dict[str, Any]], None], out: Path
+) -> dict[str, Any]:
+    """Do the work of a command over a data set, print its tables and its Python, and say where the results are.
+
+    The report is written from what there is, also after an interruption.
+    """
+    from onelip import report
+
+    try:
+        results = work()
+    finally:
+        page = report.write([out]) if (out / "results.json").is_file() else None
+    show(results)
+    show_python(results["python"])
+    typer.echo(f"results: {out / 'results.json'}\nreport:  {page}")
+    return results
 
 
 def fail(sentence: str) -> None:

@@ -8,14 +8,21 @@ from typing import Annotated, Any
 import typer
 
 from onelip.apps.common import (
+    Data,
     Device,
+    Eps,
+    Limit,
+    Model,
     Out,
+    Resume,
     Seed,
+    Size,
+    Split,
     guarded,
     parse_numbers,
     parse_size,
     percent,
-    show_python,
+    run_and_show,
     show_table,
 )
 from onelip.core import errors
@@ -23,25 +30,23 @@ from onelip.core import errors
 
 @guarded
 def compare(
-    model: Annotated[
-        str, typer.Argument(help="Folder of a model or training, or the name of a shipped model.")
-    ],
-    data: Annotated[str, typer.Argument(help="Name of a data set, or folder with a dataset.toml.")],
+    model: Model,
+    data: Data,
     smoothing: Annotated[
         str, typer.Option(help="Noise of the smoothing, as sigma=0.1,0.2.")
     ] = "sigma=0.1,0.2",
-    eps: Annotated[str, typer.Option(help="Perturbation sizes (l2), as 0.1 0.17.")] = "0.1,0.17",
+    eps: Eps = "0.1,0.17",
     base: Annotated[str, typer.Option(help="Model to smooth; default: the certified model itself.")] = "",
-    split: Annotated[str, typer.Option(help="Part of the data set.")] = "val",
+    split: Split = "val",
     n0: Annotated[int, typer.Option(min=1, help="Noisy copies that choose the class of each pixel.")] = 10,
     n: Annotated[int, typer.Option(min=1, help="Noisy copies that test it.")] = 100,
     alpha: Annotated[float, typer.Option(help="Accepted probability of error for one image.")] = 1e-3,
     correction: Annotated[str, typer.Option(help="holm or bonferroni.")] = "holm",
     batch_size: Annotated[int, typer.Option(min=1, help="Noisy copies in one forward pass.")] = 8,
     attack_steps: Annotated[int, typer.Option(min=0, help="Steps of the attack; 0: no attack.")] = 0,
-    limit: Annotated[int, typer.Option(min=0, help="Number of images, evenly spread; 0: all.")] = 20,
-    size: Annotated[str | None, typer.Option(help="Resize images to HxW.")] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Keep the images that are done in --out.")] = False,
+    limit: Limit = 20,
+    size: Size = None,
+    resume: Resume = False,
     seed: Seed = 0,
     device: Device = "auto",
     out: Out = Path("runs/compare"),
@@ -50,7 +55,6 @@ def compare(
 
     Example: onelip compare runs/camvid camvid --smoothing sigma=0.1,0.2 --eps 0.1 0.17 --base runs/camvid-twin
     """
-    from onelip import report
     from onelip.apps.comparison import Comparison
     from onelip.apps.comparison import compare as run
 
@@ -74,13 +78,7 @@ def compare(
         device=device,
         out=out,
     )
-    try:
-        results = run(plan)
-    finally:
-        page = report.write([out]) if (out / "results.json").is_file() else None
-    _show(results)
-    show_python(results["python"])
-    typer.echo(f"results: {out / 'results.json'}\nreport:  {page}")
+    run_and_show(lambda: run(plan), _show, out)
 
 
 def read_sigmas(text: str) -> tuple[float, ...]:

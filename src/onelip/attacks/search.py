@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from onelip.attacks.base import Goal, PixelLoss
 from onelip.attacks.projection import Noise, direction, norms, per_image, project
-from onelip.core.errors import TrainModeError, explain
+from onelip.core import checks
 
 _RATE = 0.5
 _MOMENTUM = 0.75
@@ -132,15 +132,7 @@ def frozen(model: nn.Module, name: str) -> Iterator[nn.Module]:
     Raises:
         TrainModeError: when any part of it is in train mode.
     """
-    if any(module.training for module in model.modules()):
-        raise TrainModeError(
-            explain(
-                f"{name}: the model is in train mode",
-                expected="eval mode",
-                why="in train mode the output depends on the other images",
-                fix="model.eval()",
-            )
-        )
+    checks.eval_mode(model, name)
     wanted = [parameter for parameter in model.parameters() if parameter.requires_grad]
     for parameter in wanted:
         parameter.requires_grad_(False)

@@ -97,6 +97,11 @@ def price(running: Tensor, flips: int, *, lipschitz: float, p: float, items: int
 
 def norm_of(budget: float, *, lipschitz: float, p: float, items: int) -> float:
     """Norm of the input perturbation whose budget this is, rounded down by the slack."""
-    spent = max(0.0, budget / (1.0 + slack(items)) - UNDERFLOW)
-    norm = math.sqrt(spent) if p == 2.0 else spent
+    return float(norms_of(torch.tensor(budget, dtype=torch.float64), lipschitz=lipschitz, p=p, items=items))
+
+
+def norms_of(budget: Tensor, *, lipschitz: float, p: float, items: int) -> Tensor:
+    """The same for a tensor of budgets, float64."""
+    spent = (budget / (1.0 + slack(items)) - UNDERFLOW).clamp_min(0.0)
+    norm = spent.sqrt() if p == 2.0 else spent
     return norm / lipschitz * (1.0 - 8.0 * UNIT_ROUNDOFF)

@@ -11,8 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from onelip.certify.binary import BOUNDLESS
-from onelip.certify.budget import UNDERFLOW, UNIT_ROUNDOFF, slack
+from onelip.certify.budget import norms_of
 from onelip.certify.scores import Classifier, Scores, image_constants
 from onelip.core import checks, errors
 
@@ -110,11 +109,12 @@ def component_radius(
         labels, classes = label_regions(prediction, min_size)
         sizes = np.bincount(labels.ravel(), minlength=len(classes) + 1)[1:]
         spent = _spent(labels, costs[index].cpu().numpy(), sizes, _needed(sizes, flipped), scores.p)
-        regions.append((labels, classes, sizes, _norms(spent, constant, scores.p, labels.size)))
+        radius = norms_of(torch.from_numpy(spent), lipschitz=constant, p=scores.p, items=labels.size)
+        regions.append((labels, classes, sizes, radius))
     device = logits.device
     return Components(
         labels=torch.stack([torch.from_numpy(labels) for labels, *_ in regions]).to(device),
-        radius=[torch.from_numpy(radius).to(device) for *_, radius in regions],
+        radius=[radius.to(device) for *_, radius in regions],
         sizes=[torch.from_numpy(sizes).to(device) for _, _, sizes, _ in regions],
         classes=[torch.from_numpy(classes).to(device) for _, classes, _, _ in regions],
         map=torch.stack([_paint(labels, radius) for labels, _, _, radius in regions]).to(device),
@@ -168,8 +168,7 @@ def _spent(labels: Integers, costs: Floats, sizes: Integers, needed: Integers, p
     order = np.lexsort((cost, number))
     number, cost = number[order], cost[order]
     if p == 2.0:
-        # A square beyond float64 is not a flip that can never be paid.
-        cost = np.where(np.isinf(cost), math.inf, np.square(np.minimum(cost, BOUNDLESS**0.5)))
+        cost = np.square(cost)
     first = np.concatenate([[0], sizes.cumsum()])
     if p == math.inf:
         last: Floats = cost[first[:-1] + needed - 1]
@@ -180,10 +179,5 @@ def _spent(labels: Integers, costs: Floats, sizes: Integers, needed: Integers, p
     return spent
 
 
-def _norms(spent: Floats, lipschitz: float, p: float, items: int) -> Floats:
-    spent = np.maximum(0.0, spent / (1.0 + slack(items)) - UNDERFLOW)
-    return (np.sqrt(spent) if p == 2.0 else spent) / lipschitz * (1.0 - 8.0 * UNIT_ROUNDOFF)
-
-
-def _paint(labels: Integers, radius: Floats) -> Tensor:
-    return torch.from_numpy(np.concatenate([[math.nan], radius])[labels])
+def _paint(labels: Integers, radius: Tensor) -> Tensor:
+    return torch.cat([radius.new_full((1,), math.nan), radius])[torch.from_numpy(labels)]

@@ -11,6 +11,7 @@ from torch import Tensor
 from onelip.bounds import linear_norm
 from onelip.core import errors
 
+LARGEST_COST = 1e140
 _DUAL = {1.0: math.inf, 2.0: 2.0, math.inf: 1.0}
 HALF_SPACE = {1.0: 1.0, 2.0: math.sqrt(0.5), math.inf: 0.5}
 
@@ -61,6 +62,16 @@ def top_two(logits: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     for k in reversed(range(1, logits.shape[1])):
         prediction.masked_fill_(logits[:, k] == first, k)
     return first, second, prediction.masked_fill_(logits[:, 0] == first, 0)
+
+
+def per_distance(gap: Tensor, distance: Tensor) -> Tensor:
+    """Gap of two logits over the distance of their rows: how far the features must move to close it.
+
+    Equal rows: the gap never moves, x/0 is +-inf as it should be, and 0/0 is a tie. For all others the quotient ends
+    at `LARGEST_COST`, whose square is a float64: a cost that overflowed would pass for one that nobody can pay.
+    """
+    quotient = (gap / distance).nan_to_num(nan=0.0, posinf=math.inf, neginf=-math.inf)
+    return torch.where(distance > 0.0, quotient.clamp_max(LARGEST_COST), quotient)
 
 
 def separation(classifier: Sequence[Tensor], classes: int, p: float) -> Tensor:
@@ -134,8 +145,7 @@ def leave_cost(
     cost = torch.full_like(own, math.inf)
     for b in range(logits.shape[1]):
         gap = own - logits[:, b].double()
-        # Equal rows: the gap never moves, x/0 is +-inf as it should be, and 0/0 is a tie.
-        towards = (gap / distance[:, b][labels]).nan_to_num(nan=0.0, posinf=math.inf, neginf=-math.inf)
+        towards = per_distance(gap, distance[:, b][labels])
         cost = torch.minimum(cost, torch.where(labels == b, math.inf, towards))
     return cost
 
@@ -182,9 +192,9 @@ def to_cost(
         gaps = columns.double() - columns[k].double()
         cost = water_fill(gaps) if p == 2.0 else gaps.amax(0) * HALF_SPACE[p]
         if distance is not None:
-            # Equal rows: x/0 is inf, k can never pass j; 0/0 is a tie.
-            apart = (gaps.clamp_min(0.0) / distance[k].unsqueeze(1)).nan_to_num(nan=0.0, posinf=math.inf)
-            cost = torch.maximum(cost / norm if norm else torch.zeros_like(cost), apart.amax(0))
+            apart = per_distance(gaps.clamp_min(0.0), distance[k].unsqueeze(1))
+            output = (cost / norm).clamp_max(LARGEST_COST) if norm else torch.zeros_like(cost)
+            cost = torch.maximum(output, apart.amax(0))
         parts.append(cost)
     return torch.cat(parts)
 

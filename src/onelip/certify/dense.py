@@ -207,17 +207,7 @@ def segmentation(
 
 
 def _check_model(model: nn.Module) -> None:
-    training = [name or "the model" for name, module in model.named_modules() if module.training]
-    if training:
-        raise errors.TrainModeError(
-            errors.explain(
-                "certify.segmentation: the model is in train mode",
-                received=f"{len(training)} modules in train mode, first {training[0]}",
-                expected="eval mode",
-                why="in train mode the output of an image can depend on the rest of the batch",
-                fix="model.eval()",
-            )
-        )
+    checks.eval_mode(model, "certify.segmentation")
     tensors = {**dict(model.named_parameters()), **dict(model.named_buffers())}
     for name, tensor in tensors.items():
         if tensor.is_floating_point() and tensor.dtype not in (torch.float32, torch.float64):

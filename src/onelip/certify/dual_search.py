@@ -145,7 +145,8 @@ def largest_budget(roles: Roles, threshold: float) -> float:
     finite = roles.gain.masked_fill(roles.gain.isinf(), 0.0).amax(0)
     finite[: roles.starts[-1]] = torch.maximum(finite[: roles.starts[-1]], roles.leave)
     # Enough for every flip that can be bought at all.
-    high = float(finite.amax() if roles.p == math.inf else finite.sum()) * (1.0 + slack(roles.items))
+    high = float(finite.amax() if roles.p == math.inf and finite.numel() else finite.sum())
+    high *= 1.0 + slack(roles.items)
     high = min(high, BOUNDLESS)
     certificate = Lagrangian(roles, high, warm=False)
     if certificate.bound(high) > threshold:

@@ -11,16 +11,13 @@ import torch
 from torch import Tensor
 
 from onelip.certify import output_attack, roles
-from onelip.certify.binary import BOUNDLESS, binary
+from onelip.certify.binary import binary
 from onelip.certify.budget import budgets, norm_of
-from onelip.certify.costs import separation
 from onelip.certify.criterion import Criterion, Eps
 from onelip.certify.dual_search import bounds, largest_budget
 from onelip.certify.roles import Roles, mean_iou, tallies
 from onelip.certify.scores import Classifier, Scores
 from onelip.core import checks
-
-LARGE = 1e140
 
 
 @dataclass(frozen=True)
@@ -121,21 +118,8 @@ class MeanIoU(Criterion):
         else:
             images = roles.build(scores, [math.inf] * len(scores.lipschitz))
             spent = ((largest_budget(image, threshold), image.items) if image else None for image in images)
-        boundless = math.inf if threshold < 0.0 or not _overflows(scores) else BOUNDLESS
         radii = [
-            norm_of(min(found[0], boundless), lipschitz=lipschitz, p=scores.p, items=found[1])
-            if found
-            else math.nan
+            norm_of(found[0], lipschitz=lipschitz, p=scores.p, items=found[1]) if found else math.nan
             for found, lipschitz in zip(spent, scores.lipschitz, strict=True)
         ]
         return torch.tensor(radii, dtype=torch.float64, device=scores.logits.device)
-
-
-def _overflows(scores: Scores) -> bool:
-    """Whether the square of a feature-space cost may be beyond float64: then it must not pass for "never"."""
-    if scores.classifier is None:
-        return False
-    span = float(scores.logits.amax().double() - scores.logits.amin().double())
-    apart = separation(scores.classifier, scores.logits.shape[1], scores.p)
-    apart = apart[apart > 0.0]
-    return bool(apart.numel()) and not span < LARGE * float(apart.min())

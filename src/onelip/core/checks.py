@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from .errors import InputError, NonFiniteError, PrecisionError, explain
+from .errors import InputError, NonFiniteError, PrecisionError, TrainModeError, explain
 
 if TYPE_CHECKING:
     import torch
@@ -236,3 +236,18 @@ def size(value: Sequence[int], name: str = "size") -> tuple[int, ...]:
         positive_int(f"{name}[{i}]", int(v) if hasattr(v, "__index__") and not isinstance(v, bool) else v)
         for i, v in enumerate(value)
     )
+
+
+def eval_mode(model: torch.nn.Module, caller: str) -> None:
+    """Raise TrainModeError when any part of a model is in train mode; the text begins with the caller."""
+    training = [name or "the model" for name, module in model.named_modules() if module.training]
+    if training:
+        raise TrainModeError(
+            explain(
+                f"{caller}: the model is in train mode",
+                received=f"{len(training)} modules in train mode, first {training[0]}",
+                expected="eval mode",
+                why="in train mode the output of an image can depend on the rest of the batch",
+                fix="model.eval()",
+            )
+        )

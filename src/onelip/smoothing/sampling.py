@@ -281,14 +281,4 @@ def _check_eval(model: Any) -> None:
                 expected="a torch.nn.Module in eval mode",
             )
         )
-    training = [name or "the model" for name, module in model.named_modules() if module.training]
-    if training:
-        raise errors.TrainModeError(
-            errors.explain(
-                "smoothing: the model is in train mode",
-                received=f"{len(training)} modules in train mode, first {training[0]}",
-                expected="eval mode",
-                why="in train mode a prediction can depend on the other copies in the batch",
-                fix="model.eval()",
-            )
-        )
+    checks.eval_mode(model, "smoothing")

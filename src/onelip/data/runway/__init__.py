@@ -1,0 +1,1 @@
+"""A drawn runway world: approach pictures with exact masks, corners, boxes and poses."""

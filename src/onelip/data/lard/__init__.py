@@ -1,0 +1,6 @@
+"""LARD, the landing approach runway data set: its tables, its pitfalls, a reader, and a writer of drawn pictures."""
+
+from .schema import COLUMNS as COLUMNS
+from .schema import Row as Row
+from .schema import read_table as read_table
+from .schema import write_table as write_table

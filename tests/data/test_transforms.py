@@ -112,7 +112,7 @@ def test_jitter_leaves_labels_alone() -> None:
 
 @pytest.mark.parametrize(
     "options",
-    [{"scale": (0.0, 1.0)}, {"scale": (2.0, 1.0)}, {"flip": 1.5}, {"jitter": 1.0}, {"crop": (0, 3)}],
+    [{"scale": (0.0, 1.0)}, {"scale": (2.0, 1.0)}, {"flip": 1.5}, {"jitter": 1.0}, {"focus": 1.5}, {"crop": (0, 3)}],
 )
 def test_impossible_options(options: dict) -> None:
     with pytest.raises(InputError, match="not possible"):
@@ -127,3 +127,43 @@ def test_noise_has_its_strength_and_moves_nothing_else() -> None:
     assert (noisy - plain).std().item() == pytest.approx(0.2, rel=0.05)
     with pytest.raises(InputError, match="noise >= 0"):
         Augment(noise=-0.1)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    seed=st.integers(0, 10**6),
+    size=st.tuples(st.integers(1, 40), st.integers(1, 40)),
+    crop=st.tuples(st.integers(4, 32), st.integers(4, 32)),
+    at=st.tuples(st.floats(0, 0.999), st.floats(0, 0.999)),
+)
+def test_a_focused_crop_shows_the_class_that_was_drawn(
+    seed: int, size: tuple[int, int], crop: tuple[int, int], at: tuple[float, float]
+) -> None:
+    labels = torch.full(size, 255, dtype=torch.uint8)
+    labels[int(at[0] * size[0]), int(at[1] * size[1])] = 1
+    image = torch.zeros(3, *size, dtype=torch.uint8)
+    focused = Augment(crop=crop, scale=(1.0, 1.0), focus=1.0)
+    _, target = focused(image, labels, torch.Generator().manual_seed(seed))
+    assert (target == 1).sum() == 1
+
+
+def test_focus_shows_a_small_class_as_often_as_a_large_one_and_moves_it_about() -> None:
+    labels = torch.zeros(64, 64, dtype=torch.uint8)
+    labels[20, 40] = 1
+    image = torch.zeros(3, 64, 64, dtype=torch.uint8)
+    generator = torch.Generator().manual_seed(0)
+    shown = []
+    for _ in range(400):
+        _, target = Augment(crop=(16, 16), flip=0.0, focus=1.0)(image, labels, generator)
+        shown.append(target)
+    places = torch.stack([t.nonzero()[0] for t in shown if t.any()])
+    share = len(places) / 400
+    assert 0.45 < share < 0.65  # one half, and what shows it by chance: 16 * 16 of 49 * 49 places
+    assert places.float().mean(0).sub(7.5).abs().max() < 1.0 and places.min() == 0 and places.max() == 15
+
+
+def test_an_image_without_labels_is_cropped_anywhere() -> None:
+    labels = torch.full((20, 20), 255, dtype=torch.uint8)
+    image = torch.zeros(3, 20, 20, dtype=torch.uint8)
+    _, target = Augment(crop=(8, 8), focus=1.0)(image, labels, torch.Generator().manual_seed(0))
+    assert target.shape == (8, 8) and bool((target == 255).all())

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from onelip.core.errors import ConfigError
 from onelip.train import Recipe, load_recipe, recipe_names, to_toml
-from onelip.train.recipe import ModelPart, OptimPart
+from onelip.train.recipe import LOSS_PRESETS, ModelPart, OptimPart
 
 
 @pytest.mark.parametrize("name", recipe_names())
@@ -92,3 +92,15 @@ def test_files_are_checked_like_overrides(tmp_path: Path) -> None:
         load_recipe(path)
     with pytest.raises(ConfigError, match="did you mean 'camvid'"):
         load_recipe("camvit")
+
+
+def test_a_preset_stands_for_its_keys_and_keys_beside_it_win(tmp_path: Path) -> None:
+    taus = [load_recipe("scenes", [f"loss.preset={name}"]).loss.tau for name in LOSS_PRESETS]
+    assert taus == sorted(taus, reverse=True) and len(set(taus)) == 3  # more margin, one after the other
+    assert load_recipe("scenes", ["loss.tau=7", "loss.preset=accurate"]).loss.tau == 7.0
+    path = tmp_path / "mine.toml"
+    path.write_text('[loss]\npreset = "accurate"\nweights = "median"\n')
+    recipe = load_recipe(path)
+    assert recipe.loss.tau == LOSS_PRESETS["accurate"]["tau"] and recipe.loss.weights == "median"
+    with pytest.raises(ConfigError, match=r"loss.preset.*'strong'.*strongly-robust"):
+        load_recipe("scenes", ["loss.preset=strong"])

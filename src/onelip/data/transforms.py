@@ -29,6 +29,8 @@ class Augment:
         vflip: Probability of a vertical flip.
         rotate: Largest angle in degrees, to both sides.
         jitter: Largest relative change of brightness, contrast and saturation.
+        focus: Probability that the crop is placed so that it shows a pixel of a class drawn from those in the image,
+            each equally likely: small things are then seen as often as large ones. Otherwise anywhere.
         noise: Standard deviation of Gaussian noise added last, not clipped: what a base model of randomized
             smoothing is trained on.
 
@@ -54,17 +56,18 @@ class Augment:
     rotate: float = 0.0
     jitter: float = 0.0
     noise: float = 0.0
+    focus: float = 0.0
 
     def __post_init__(self) -> None:
         low, high = self.scale
-        legal = 0 < low <= high and all(0 <= v <= 1 for v in (self.flip, self.vflip)) and 0 <= self.jitter < 1
-        legal = legal and 0 <= self.noise < float("inf")
+        legal = 0 < low <= high and all(0 <= v <= 1 for v in (self.flip, self.vflip, self.focus))
+        legal = legal and 0 <= self.jitter < 1 and 0 <= self.noise < float("inf")
         if not legal or not 0 <= self.rotate <= 180 or (self.crop is not None and min(self.crop) < 1):
             raise InputError(
                 explain(
                     "this augmentation is not possible",
                     received=self,
-                    expected="0 < scale[0] <= scale[1], flip and vflip in [0, 1], jitter in [0, 1), "
+                    expected="0 < scale[0] <= scale[1], flip, vflip and focus in [0, 1], jitter in [0, 1), "
                     "rotate in [0, 180], noise >= 0",
                 )
             )
@@ -89,7 +92,10 @@ class Augment:
             image = F.rotate(image, angle, interpolation=InterpolationMode.BILINEAR, fill=[_GREY] * 3)
             mask = F.rotate(mask, angle, fill=VOID)
         if self.crop is not None:
-            image, mask = _zoomed_crop(image, mask, self.crop, self._zoom(draw[1]), (draw[2], draw[3]))
+            zoom, place = self._zoom(draw[1]), (draw[2], draw[3])
+            if self.focus and torch.rand((), generator=generator) < self.focus:
+                place = _place(mask, self.crop, zoom, place, generator)
+            image, mask = _zoomed_crop(image, mask, self.crop, zoom, place)
         if draw[4] < self.flip:
             image, mask = F.horizontal_flip(image), F.horizontal_flip(mask)
         if draw[5] < self.vflip:
@@ -115,7 +121,7 @@ def _zoomed_crop(
 ) -> tuple[Tensor, tv_tensors.Mask]:
     """Cut the window that fills the crop at this zoom; where it leaves the image, pad with grey and void."""
     height, width = int(image.shape[-2]), int(image.shape[-1])
-    h, w = (max(1, round(side / zoom)) for side in crop)
+    h, w = _window(crop, zoom)
     top, left = (_offset(total, part, u) for total, part, u in ((height, h, place[0]), (width, w, place[1])))
     y0, x0, y1, x1 = max(top, 0), max(left, 0), min(top + h, height), min(left + w, width)
     padding = [x0 - left, y0 - top, left + w - x1, top + h - y1]
@@ -130,6 +136,39 @@ def _zoomed_crop(
         )
         mask = tv_tensors.Mask(plain[0])
     return image, mask
+
+
+def _window(crop: tuple[int, int], zoom: float) -> tuple[int, int]:
+    """Return the size of the window that fills the crop at this zoom."""
+    return max(1, round(crop[0] / zoom)), max(1, round(crop[1] / zoom))
+
+
+def _place(
+    mask: Tensor, crop: tuple[int, int], zoom: float, place: tuple[float, float], generator: torch.Generator
+) -> tuple[float, float]:
+    """Move a place, as `_offset` takes it, so that the window shows a pixel of a class drawn from those present."""
+    labels = mask.as_subclass(Tensor)
+    present = labels[labels != VOID].unique()
+    if len(present) == 0:
+        return place
+    chosen, pixel = torch.rand(2, generator=generator, dtype=torch.float64).tolist()
+    shown = (labels == present[int(chosen * len(present))]).nonzero()
+    point: list[int] = shown[int(pixel * len(shown))].tolist()
+    height, width = _window(crop, zoom)
+    return (
+        _around(labels.shape[0], height, point[0], place[0]),
+        _around(labels.shape[1], width, point[1], place[1]),
+    )
+
+
+def _around(total: int, part: int, at: int, draw: float) -> float:
+    """Return the draw for which `_offset` gives a window of `part` that holds `at`, itself drawn evenly."""
+    spare = total - part
+    if spare <= 0:
+        return draw  # the window holds everything
+    low, high = max(0, at - part + 1), min(spare, at)
+    start = low + min(int(draw * (high - low + 1)), high - low)
+    return (start + 0.5) / (spare + 1)
 
 
 def _offset(total: int, part: int, draw: float) -> int:

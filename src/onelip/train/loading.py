@@ -102,6 +102,7 @@ def make_augment(part: AugmentPart) -> Augment:
         rotate=part.rotate,
         jitter=part.jitter,
         noise=part.noise,
+        focus=part.focus,
     )
 
 

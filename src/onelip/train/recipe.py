@@ -62,6 +62,7 @@ class AugmentPart:
     rotate: float = 0.0
     jitter: float = 0.0
     noise: float = 0.0
+    focus: float = 0.0
 
     def __post_init__(self) -> None:
         _require(
@@ -71,6 +72,14 @@ class AugmentPart:
             "[h, w] or []",
         )
         _require(len(self.scale) == 2, "augment.scale", self.scale, "[smallest, largest]")
+
+
+LOSS_PRESETS: dict[str, dict[str, Any]] = {
+    "accurate": {"name": "tau-cce", "tau": 60.0},
+    "slightly-robust": {"name": "tau-cce", "tau": 20.0},
+    "strongly-robust": {"name": "tau-cce", "tau": 4.0},
+}
+"""How much margin a LipNet is asked for: `loss.preset = "strongly-robust"` in a recipe stands for these keys."""
 
 
 @dataclass(frozen=True)

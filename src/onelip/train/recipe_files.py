@@ -12,8 +12,9 @@ from types import UnionType
 from typing import Any, get_args, get_origin, get_type_hints
 
 from ..core.errors import ConfigError, explain
-from .recipe import Recipe
+from .recipe import LOSS_PRESETS, Recipe
 
+_PRESET = "loss.preset"
 _SHIPPED = Path(__file__).parent / "recipes"
 
 Overrides = Mapping[str, Any] | Iterable[str]
@@ -34,7 +35,7 @@ def load_recipe(source: str | Path | Recipe, overrides: Overrides = ()) -> Recip
     Args:
         source: A name of `recipe_names()`, the path of a TOML file, or a recipe.
         overrides: `{"optim.lr": 1e-4}`, or `["optim.lr=1e-4"]`; a key that only one part has may go without the
-            part: `lr=1e-4`.
+            part: `lr=1e-4`. `loss.preset` stands for the keys of `LOSS_PRESETS`.
 
     Returns:
         The recipe, every key checked.
@@ -51,7 +52,7 @@ def load_recipe(source: str | Path | Recipe, overrides: Overrides = ()) -> Recip
         3
     """
     values = source.flat() if isinstance(source, Recipe) else _flatten(_read(source))
-    for key, value in _parse(overrides).items():
+    for key, value in _expand(_parse(overrides)).items():
         values[_known_key(key, allow_short=True)] = value
     return _build(values)
 
@@ -98,7 +99,20 @@ def _flatten(nested: Mapping[str, Any]) -> dict[str, Any]:
     for part, value in nested.items():
         is_part = isinstance(value, Mapping)
         flat |= {f"{part}.{key}": entry for key, entry in value.items()} if is_part else {part: value}
-    return {_known_key(key): value for key, value in flat.items()}
+    return {_known_key(key): value for key, value in _expand(flat).items()}
+
+
+def _expand(flat: Mapping[str, Any]) -> dict[str, Any]:
+    """Put the keys that a loss preset stands for in its place; keys named beside it win."""
+    rest = dict(flat)
+    preset = rest.pop(_PRESET, None)
+    if preset is None:
+        return rest
+    if preset not in LOSS_PRESETS:
+        raise ConfigError(
+            explain(f"recipe: `{_PRESET}` is wrong", received=repr(preset), expected=", ".join(LOSS_PRESETS))
+        )
+    return {f"loss.{key}": value for key, value in LOSS_PRESETS[preset].items()} | rest
 
 
 def _parse(overrides: Overrides) -> dict[str, Any]:

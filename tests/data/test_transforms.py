@@ -112,7 +112,14 @@ def test_jitter_leaves_labels_alone() -> None:
 
 @pytest.mark.parametrize(
     "options",
-    [{"scale": (0.0, 1.0)}, {"scale": (2.0, 1.0)}, {"flip": 1.5}, {"jitter": 1.0}, {"focus": 1.5}, {"crop": (0, 3)}],
+    [
+        {"scale": (0.0, 1.0)},
+        {"scale": (2.0, 1.0)},
+        {"flip": 1.5},
+        {"jitter": 1.0},
+        {"focus": 1.5},
+        {"crop": (0, 3)},
+    ],
 )
 def test_impossible_options(options: dict) -> None:
     with pytest.raises(InputError, match="not possible"):
@@ -159,11 +166,14 @@ def test_focus_shows_a_small_class_as_often_as_a_large_one_and_moves_it_about() 
     places = torch.stack([t.nonzero()[0] for t in shown if t.any()])
     share = len(places) / 400
     assert 0.45 < share < 0.65  # one half, and what shows it by chance: 16 * 16 of 49 * 49 places
-    assert places.float().mean(0).sub(7.5).abs().max() < 1.0 and places.min() == 0 and places.max() == 15
+    assert places.float().mean(0).sub(7.5).abs().max() < 1.0
+    assert places.min() == 0
+    assert places.max() == 15
 
 
 def test_an_image_without_labels_is_cropped_anywhere() -> None:
     labels = torch.full((20, 20), 255, dtype=torch.uint8)
     image = torch.zeros(3, 20, 20, dtype=torch.uint8)
     _, target = Augment(crop=(8, 8), focus=1.0)(image, labels, torch.Generator().manual_seed(0))
-    assert target.shape == (8, 8) and bool((target == 255).all())
+    assert target.shape == (8, 8)
+    assert bool((target == 255).all())

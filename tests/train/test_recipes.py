@@ -96,11 +96,13 @@ def test_files_are_checked_like_overrides(tmp_path: Path) -> None:
 
 def test_a_preset_stands_for_its_keys_and_keys_beside_it_win(tmp_path: Path) -> None:
     taus = [load_recipe("scenes", [f"loss.preset={name}"]).loss.tau for name in LOSS_PRESETS]
-    assert taus == sorted(taus, reverse=True) and len(set(taus)) == 3  # more margin, one after the other
+    assert taus == sorted(taus, reverse=True)
+    assert len(set(taus)) == 3
     assert load_recipe("scenes", ["loss.tau=7", "loss.preset=accurate"]).loss.tau == 7.0
     path = tmp_path / "mine.toml"
     path.write_text('[loss]\npreset = "accurate"\nweights = "median"\n')
     recipe = load_recipe(path)
-    assert recipe.loss.tau == LOSS_PRESETS["accurate"]["tau"] and recipe.loss.weights == "median"
+    assert recipe.loss.tau == LOSS_PRESETS["accurate"]["tau"]
+    assert recipe.loss.weights == "median"
     with pytest.raises(ConfigError, match=r"loss.preset.*'strong'.*strongly-robust"):
         load_recipe("scenes", ["loss.preset=strong"])

@@ -1,0 +1,64 @@
+"""Points of the ground with the footprint of the pixel that sees each of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .sampling import Array
+
+
+@dataclass(frozen=True)
+class Ground:
+    """Points (N,) of the plane z = 0, and how large a pixel is there.
+
+    Attributes:
+        x: Metres to the right of the runway's centreline.
+        y: Metres beyond the threshold.
+        iso: Footprint for noise, metres.
+        short: Footprint across the line of sight, metres.
+        long: Footprint along the line of sight, metres.
+        hx: First component of the horizontal line of sight, of length one.
+        hy: Second component.
+        cot: Horizontal metres that the line of sight runs per metre of height.
+    """
+
+    x: Array
+    y: Array
+    iso: Array
+    short: Array
+    long: Array
+    hx: Array
+    hy: Array
+    cot: Array
+
+    @staticmethod
+    def seen(x: Array, y: Array, iso: Array, sharp: Array, view: Array) -> Ground:
+        """Return the ground at (x, y) from the footprints and rays that a renderer passes to `Land.colour`.
+
+        The renderer's footprints are iso = (short long^2)^(1/3) and sharp = max(short, 0.7 long).
+        """
+        flat = np.maximum(np.hypot(view[:, 0], view[:, 1]), np.float32(1e-6))
+        iso = np.maximum(iso, np.float32(1e-3))
+        long = np.maximum(sharp / np.float32(0.7), iso)
+        short = np.minimum(iso**3 / long**2, long)
+        down = np.maximum(-view[:, 2], np.float32(1e-6))
+        return Ground(x, y, iso, short, long, view[:, 0] / flat, view[:, 1] / flat, flat / down)
+
+    def take(self, where: NDArray[np.intp]) -> Ground:
+        """Return the points with the indices `where`."""
+        return Ground(*(getattr(self, name)[where] for name in self.__dataclass_fields__))
+
+    def moved(self, height: float) -> Ground:
+        """Return where the lines of sight cross the plane `height` metres above the ground."""
+        back = self.cot * np.float32(-height)
+        x, y = self.x + back * self.hx, self.y + back * self.hy
+        return Ground(x, y, self.iso, self.short, self.long, self.hx, self.hy, self.cot)
+
+    def across(self, nx: float | Array, ny: float | Array) -> Array:
+        """Return the width of a pixel's footprint along the unit direction (nx, ny), metres."""
+        ahead = self.hx * nx + self.hy * ny
+        aside = self.hy * nx - self.hx * ny
+        return np.asarray(np.sqrt(np.square(self.long * ahead) + np.square(self.short * aside)))

@@ -1,0 +1,55 @@
+"""The natural ground of one scene: fields, trees, houses, roads, water and the grass of the aerodrome."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from .aerodrome import Aerodrome
+from .fields import Fields
+from .ground import Ground
+from .noise import Octave
+from .palette import PALETTES
+from .sampling import Array
+
+if TYPE_CHECKING:
+    from .scene import Scene
+
+
+class Land:
+    """The land cover of one scene; everything random is drawn here, once.
+
+    Args:
+        scene: Biome, runway, sun and random streams.
+    """
+
+    def __init__(self, scene: Scene) -> None:
+        colours = PALETTES[scene.biome]
+        angle = np.radians(scene.light.azimuth)
+        toward = np.array([np.sin(angle), np.cos(angle)], np.float32)
+        shade = float(min(1 / np.tan(np.radians(max(scene.light.elevation, 5.0))), 6.0))
+        self.aerodrome = Aerodrome(scene, colours, scene.rng("aerodrome"))
+        self.fields = Fields(colours, scene.rng("fields"), toward, shade)
+        self.texture = [
+            Octave.drawn(size, scene.rng(f"texture-{size}")) for size in (700.0, 90.0, 19.0, 5.3, 1.7)
+        ]
+
+    def colour(self, x: Array, y: Array, iso: Array, sharp: Array, view: Array) -> Array:
+        """Return the albedo (N, 3) of the ground.
+
+        Args:
+            x: Metres to the right of the centreline (N,).
+            y: Metres beyond the threshold (N,).
+            iso: Footprints for noise (N,), metres.
+            sharp: Footprints for sharp patterns (N,), metres.
+            view: Unit rays from the camera (N, 3), for what depends on the line of sight.
+        """
+        ground = Ground.seen(x, y, iso, sharp, view)
+        distance = self.aerodrome.distance(ground)
+        colour = self.fields.colour(ground)
+        self.aerodrome.paint(colour, ground, distance)
+        gain = np.ones_like(iso)
+        for strength, octave in zip((0.05, 0.06, 0.06, 0.06, 0.06), self.texture, strict=True):
+            gain += np.float32(strength) * octave.seen(x, y, iso)
+        return np.asarray(np.clip(colour * gain[:, None], 0, 1), np.float32)

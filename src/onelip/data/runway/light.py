@@ -1,0 +1,64 @@
+"""Sunlight with cloud shadows, and haze."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from .noise import Octave, amplitude
+from .sampling import Array
+
+if TYPE_CHECKING:
+    from .scene import Scene
+    from .sky import Sky
+
+_CONTRAST = 3.912  # -ln(0.02): at the visibility a contrast of one is seen as two per cent
+
+
+def transmission(distance: Array, visibility: float) -> Array:
+    r"""Return the share of light that crosses `distance` metres of air: exp(-3.912 distance / visibility).
+
+    Example:
+        >>> transmission(np.float32([0, 10_000]), 10_000.0).round(3).tolist()
+        [1.0, 0.019999999552965164]
+    """
+    return np.exp(np.asarray(distance, np.float32) * np.float32(-_CONTRAST / visibility))
+
+
+def haze(colour: Array, distance: Array, scene: Scene, sky: Sky) -> Array:
+    """Return what is seen of `colour` (N, 3) through `distance` (N,) metres of air: colour T + horizon (1 - T)."""
+    passed = transmission(distance, scene.visibility)[:, None]
+    return np.asarray(sky.horizon + (colour - sky.horizon) * passed, np.float32)
+
+
+class Sunlight:
+    """The light on flat ground of one scene: tint, exposure and shadows of clouds."""
+
+    def __init__(self, scene: Scene) -> None:
+        light = scene.light
+        rng = scene.rng("light")
+        warmth = float(np.exp(-light.elevation / 18.0))
+        strength = 0.80 + 0.20 * float(np.sin(np.radians(light.elevation))) ** 0.5
+        tint = np.array([1 + 0.10 * warmth, 1 - 0.04 * warmth, 1 - 0.24 * warmth])
+        self.sun = np.asarray(tint * (light.exposure * strength * 1.12), np.float32)
+        self.shadow = np.array([0.50, 0.54, 0.62], np.float32)
+        self.covered = light.clouds if light.cloud_shadows else 0.0
+        self.octaves = [Octave.drawn(size, rng) for size in (2200.0, 800.0, 300.0)]
+
+    def shade(self, albedo: Array, x: Array, y: Array, iso: Array) -> Array:
+        """Return the colour (N, 3) of ground of `albedo` (N, 3) at points (N,) with footprints `iso` (N,), metres."""
+        lit = albedo * self.sun
+        if self.covered > 0:
+            dark = self.shadowed(x, y, iso)[:, None]
+            lit *= 1 - dark * (1 - self.shadow)
+        return np.asarray(np.clip(lit, 0, 1), np.float32)
+
+    def shadowed(self, x: Array, y: Array, iso: Array) -> Array:
+        """Return how deep each point lies in the shadow of clouds, in [0, 1]."""
+        height = sum(
+            gain * octave.seen(x, y, iso) for gain, octave in zip((0.8, 0.5, 0.25), self.octaves, strict=True)
+        )
+        depth = np.clip((height - (1.3 - 1.5 * self.covered)) * 1.8, 0, 1)
+        wide = amplitude(4000.0, iso)
+        return np.asarray(depth * wide + 0.35 * self.covered * (1 - wide), np.float32)

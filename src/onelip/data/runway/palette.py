@@ -1,0 +1,183 @@
+"""Colours of the six biomes, as albedo in [0, 1] before light, haze and sensor."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from .sampling import Array
+
+Color = tuple[float, float, float]
+
+
+@dataclass(frozen=True)
+class Palette:
+    """What one biome looks like: colours, and how often each kind of land cover appears.
+
+    Attributes:
+        plots: Six colours of fields.
+        grass: Aerodrome grass.
+        earth: Tracks, bare ground and hedgeless borders.
+        hedge: Lines between plots.
+        forest: Crowns of trees in the sun.
+        water: Deep water.
+        beach: Rim of water.
+        roofs: Four colours of roofs.
+        woods: Range of the share covered by forest.
+        towns: Range of the share covered by towns.
+        sea: Range of the share covered by water.
+        hedges: Range of the share of borders with a hedge.
+    """
+
+    plots: tuple[Color, ...]
+    grass: Color
+    earth: Color
+    hedge: Color
+    forest: Color
+    water: Color
+    beach: Color
+    roofs: tuple[Color, ...]
+    woods: tuple[float, float]
+    towns: tuple[float, float]
+    sea: tuple[float, float]
+    hedges: tuple[float, float]
+
+
+_TILES = ((0.52, 0.30, 0.22), (0.44, 0.35, 0.30), (0.36, 0.36, 0.38), (0.60, 0.57, 0.52))
+_PALE = ((0.66, 0.58, 0.48), (0.58, 0.46, 0.36), (0.74, 0.68, 0.60), (0.50, 0.42, 0.36))
+
+PALETTES = {
+    "temperate": Palette(
+        plots=(
+            (0.25, 0.34, 0.14),
+            (0.33, 0.38, 0.18),
+            (0.20, 0.29, 0.12),
+            (0.50, 0.46, 0.27),
+            (0.40, 0.33, 0.22),
+            (0.30, 0.41, 0.17),
+        ),
+        grass=(0.29, 0.38, 0.17),
+        earth=(0.45, 0.39, 0.29),
+        hedge=(0.13, 0.20, 0.09),
+        forest=(0.15, 0.23, 0.10),
+        water=(0.09, 0.17, 0.19),
+        beach=(0.42, 0.38, 0.28),
+        roofs=_TILES,
+        woods=(0.05, 0.35),
+        towns=(0.0, 0.12),
+        sea=(0.0, 0.08),
+        hedges=(0.3, 0.9),
+    ),
+    "dry": Palette(
+        plots=(
+            (0.52, 0.44, 0.26),
+            (0.46, 0.38, 0.24),
+            (0.60, 0.52, 0.34),
+            (0.36, 0.34, 0.19),
+            (0.41, 0.31, 0.21),
+            (0.55, 0.43, 0.28),
+        ),
+        grass=(0.46, 0.42, 0.24),
+        earth=(0.58, 0.47, 0.33),
+        hedge=(0.24, 0.25, 0.13),
+        forest=(0.20, 0.23, 0.12),
+        water=(0.10, 0.19, 0.22),
+        beach=(0.58, 0.50, 0.36),
+        roofs=_PALE,
+        woods=(0.0, 0.2),
+        towns=(0.0, 0.1),
+        sea=(0.0, 0.05),
+        hedges=(0.1, 0.6),
+    ),
+    "desert": Palette(
+        plots=(
+            (0.62, 0.49, 0.34),
+            (0.58, 0.45, 0.31),
+            (0.66, 0.53, 0.38),
+            (0.54, 0.40, 0.28),
+            (0.60, 0.50, 0.37),
+            (0.50, 0.38, 0.28),
+        ),
+        grass=(0.58, 0.48, 0.34),
+        earth=(0.66, 0.55, 0.41),
+        hedge=(0.40, 0.33, 0.22),
+        forest=(0.33, 0.30, 0.19),
+        water=(0.11, 0.24, 0.26),
+        beach=(0.68, 0.60, 0.46),
+        roofs=_PALE,
+        woods=(0.0, 0.06),
+        towns=(0.0, 0.08),
+        sea=(0.0, 0.02),
+        hedges=(0.0, 0.1),
+    ),
+    "coast": Palette(
+        plots=(
+            (0.30, 0.37, 0.18),
+            (0.38, 0.40, 0.22),
+            (0.24, 0.31, 0.15),
+            (0.52, 0.47, 0.30),
+            (0.43, 0.36, 0.25),
+            (0.34, 0.42, 0.21),
+        ),
+        grass=(0.35, 0.41, 0.20),
+        earth=(0.54, 0.47, 0.35),
+        hedge=(0.16, 0.22, 0.11),
+        forest=(0.16, 0.24, 0.12),
+        water=(0.06, 0.19, 0.26),
+        beach=(0.68, 0.60, 0.45),
+        roofs=_TILES,
+        woods=(0.02, 0.2),
+        towns=(0.02, 0.15),
+        sea=(0.25, 0.5),
+        hedges=(0.1, 0.7),
+    ),
+    "urban": Palette(
+        plots=(
+            (0.30, 0.36, 0.20),
+            (0.40, 0.39, 0.30),
+            (0.45, 0.42, 0.36),
+            (0.27, 0.32, 0.17),
+            (0.48, 0.45, 0.38),
+            (0.34, 0.36, 0.24),
+        ),
+        grass=(0.33, 0.39, 0.20),
+        earth=(0.48, 0.45, 0.39),
+        hedge=(0.17, 0.22, 0.12),
+        forest=(0.17, 0.24, 0.12),
+        water=(0.10, 0.17, 0.19),
+        beach=(0.44, 0.41, 0.34),
+        roofs=_TILES,
+        woods=(0.02, 0.15),
+        towns=(0.35, 0.7),
+        sea=(0.0, 0.1),
+        hedges=(0.2, 0.8),
+    ),
+    "winter-brown": Palette(
+        plots=(
+            (0.38, 0.33, 0.24),
+            (0.44, 0.39, 0.28),
+            (0.33, 0.28, 0.21),
+            (0.34, 0.35, 0.21),
+            (0.49, 0.44, 0.34),
+            (0.30, 0.27, 0.21),
+        ),
+        grass=(0.40, 0.38, 0.24),
+        earth=(0.46, 0.40, 0.32),
+        hedge=(0.23, 0.20, 0.16),
+        forest=(0.25, 0.21, 0.17),
+        water=(0.12, 0.16, 0.18),
+        beach=(0.45, 0.41, 0.34),
+        roofs=_TILES,
+        woods=(0.05, 0.35),
+        towns=(0.0, 0.12),
+        sea=(0.0, 0.08),
+        hedges=(0.3, 0.9),
+    ),
+}
+
+
+def vary(color: Color | Array, rng: np.random.Generator, *, spread: float = 0.06) -> Array:
+    """Return the colour with its brightness and its hue moved by a few per cent."""
+    gain = 1 + spread * rng.normal() + 0.5 * spread * rng.normal(size=3)
+    return np.clip(np.asarray(color) * gain, 0, 1).astype(np.float32)

@@ -20,6 +20,8 @@ from .dataset import to_tensors as to_tensors
 from .readers import camvid as camvid
 from .readers import folder as folder
 from .readers import kvasir as kvasir
+from .runway.dataset import RunwayDataset as RunwayDataset
+from .runway.dataset import runways as runways
 from .streets import SceneDataset as SceneDataset
 from .streets import scenes as scenes
 from .summary import ClassStatistics as ClassStatistics

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from onelip.apps import data_runways
 from onelip.apps.common import (
     Device,
     Out,
@@ -24,6 +25,7 @@ app = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode=None,
 )
+app.command("runways")(data_runways.runways)
 
 
 @app.command("inspect")

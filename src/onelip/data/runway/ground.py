@@ -10,6 +10,9 @@ from numpy.typing import NDArray
 from .sampling import Array
 
 
+_FLATTEST = 24.0  # metres per metre: flatter lines of sight count as this, or trees would hide all far ground
+
+
 @dataclass(frozen=True)
 class Ground:
     """Points (N,) of the plane z = 0, and how large a pixel is there.
@@ -45,7 +48,8 @@ class Ground:
         long = np.maximum(sharp / np.float32(0.7), iso)
         short = np.minimum(iso**3 / long**2, long)
         down = np.maximum(-view[:, 2], np.float32(1e-6))
-        return Ground(x, y, iso, short, long, view[:, 0] / flat, view[:, 1] / flat, flat / down)
+        ahead = view / flat[:, None]
+        return Ground(x, y, iso, short, long, ahead[:, 0], ahead[:, 1], np.asarray(flat / down))
 
     def take(self, where: NDArray[np.intp]) -> Ground:
         """Return the points with the indices `where`."""
@@ -53,7 +57,7 @@ class Ground:
 
     def moved(self, height: float) -> Ground:
         """Return where the lines of sight cross the plane `height` metres above the ground."""
-        back = self.cot * np.float32(-height)
+        back = np.minimum(self.cot, _FLATTEST) * np.float32(-height)
         x, y = self.x + back * self.hx, self.y + back * self.hy
         return Ground(x, y, self.iso, self.short, self.long, self.hx, self.hy, self.cot)
 

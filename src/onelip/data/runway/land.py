@@ -11,7 +11,13 @@ from .fields import Fields
 from .ground import Ground
 from .noise import Octave
 from .palette import PALETTES
+from .relief import Relief
+from .roads import Roads
 from .sampling import Array
+from .sky import Sky
+from .towns import Towns
+from .water import Water
+from .woods import Woods
 
 if TYPE_CHECKING:
     from .scene import Scene
@@ -31,9 +37,13 @@ class Land:
         shade = float(min(1 / np.tan(np.radians(max(scene.light.elevation, 5.0))), 6.0))
         self.aerodrome = Aerodrome(scene, colours, scene.rng("aerodrome"))
         self.fields = Fields(colours, scene.rng("fields"), toward, shade)
-        self.texture = [
-            Octave.drawn(size, scene.rng(f"texture-{size}")) for size in (700.0, 90.0, 19.0, 5.3, 1.7)
-        ]
+        self.woods = Woods(colours, scene.rng("woods"), toward, shade)
+        self.towns = Towns(colours, scene.rng("towns"), toward, shade)
+        self.roads = Roads(colours, scene.rng("roads"))
+        self.water = Water(colours, scene.rng("water"), scene.light, Sky(scene))
+        self.relief = Relief(scene.rng("relief"), toward, shade)
+        rng = scene.rng("texture")
+        self.texture = [Octave.drawn(size, rng) for size in (700.0, 90.0, 19.0, 5.3, 1.7)]
 
     def colour(self, x: Array, y: Array, iso: Array, sharp: Array, view: Array) -> Array:
         """Return the albedo (N, 3) of the ground.
@@ -48,8 +58,11 @@ class Land:
         ground = Ground.seen(x, y, iso, sharp, view)
         distance = self.aerodrome.distance(ground)
         colour = self.fields.colour(ground)
+        for layer in (self.roads, self.woods, self.towns):
+            layer.paint(colour, ground, distance)
+        self.water.paint(colour, ground, distance, view)
         self.aerodrome.paint(colour, ground, distance)
-        gain = np.ones_like(iso)
+        gain = self.relief.gain(ground, distance)
         for strength, octave in zip((0.05, 0.06, 0.06, 0.06, 0.06), self.texture, strict=True):
             gain += np.float32(strength) * octave.seen(x, y, iso)
         return np.asarray(np.clip(colour * gain[:, None], 0, 1), np.float32)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
+from statistics import NormalDist
 
 import numpy as np
 from numpy.typing import NDArray
@@ -89,6 +90,54 @@ class Octave:
     def seen(self, x: Array, y: Array, footprint: Array) -> Array:
         """Return the noise attenuated by `amplitude`."""
         return self.at(x, y) * amplitude(self.size, footprint)
+
+
+class Sheet:
+    """A sum of octaves with unit variance, and how much of a footprint lies above a level.
+
+    Args:
+        sizes: Feature sizes, metres.
+        gains: Weights, scaled here to unit variance.
+        rng: Where shifts and tiles are drawn from.
+    """
+
+    def __init__(self, sizes: tuple[float, ...], gains: tuple[float, ...], rng: np.random.Generator) -> None:
+        self.octaves = [Octave.drawn(size, rng) for size in sizes]
+        norm = float(np.sqrt(np.sum(np.square(gains))))
+        self.gains = [np.float32(gain / norm) for gain in gains]
+
+    def level(self, x: Array, y: Array, footprint: Array) -> tuple[Array, Array]:
+        """Return what is seen of the sum, and the standard deviation of what is too fine to be seen."""
+        total, lost = np.zeros_like(x), np.zeros_like(x)
+        for gain, octave in zip(self.gains, self.octaves, strict=True):
+            left = amplitude(octave.size, footprint)
+            total += gain * left * octave.at(x, y)
+            lost += gain**2 * (1 - left * left)
+        return total, np.sqrt(lost)
+
+
+def above(level: Array, spread: Array, cut: float | Array) -> Array:
+    r"""Return the share of a footprint in which Gaussian noise (level, spread) exceeds `cut`.
+
+    Formula:
+        Phi((level - cut) / spread) by the logistic 1 / (1 + exp(-1.702 z)), error below 0.01
+
+    Example:
+        >>> above(np.float32([0, 3]), np.float32([1, 1]), 0.0).round(2).tolist()
+        [0.5, 0.9900000095367432]
+    """
+    score = (level - cut) / (spread + np.float32(0.03))
+    return np.asarray(1 / (1 + np.exp(np.clip(-1.702 * score, -30, 30))), np.float32)
+
+
+def cut_for(share: float) -> float:
+    """Return the level that noise of unit variance exceeds on `share` of the plane.
+
+    Example:
+        >>> round(cut_for(0.5), 6)
+        0.0
+    """
+    return NormalDist().inv_cdf(1 - min(max(share, 1e-9), 1 - 1e-9))
 
 
 def _bilinear(tile: Array, u: Array, v: Array) -> Array:

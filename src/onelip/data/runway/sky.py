@@ -46,14 +46,17 @@ class Sky:
 
     def colour(self, view: Array) -> Array:
         """Return the colours (N, 3) seen along unit rays (N, 3); below the horizon, the colour of the haze."""
-        up = np.maximum(view[:, 2], 0)
-        mix = (np.minimum(up / np.float32(0.45), 1) ** np.float32(0.55))[:, None]
-        seen = self.horizon + (self.zenith - self.horizon) * mix
+        seen = self.gradient(np.maximum(view[:, 2], 0))
         if self.clouds > 0:
             self._add_clouds(seen, view)
         if self.ridge > 0:
             self._add_hills(seen, view)
         return np.asarray(np.clip(seen, 0, 1), np.float32)
+
+    def gradient(self, up: Array) -> Array:
+        """Return the clear sky (N, 3) at sines of elevation `up` (N,) in [0, 1]."""
+        mix = (np.minimum(up / np.float32(0.45), 1) ** np.float32(0.55))[:, None]
+        return np.asarray(self.horizon + (self.zenith - self.horizon) * mix, np.float32)
 
     def _add_clouds(self, seen: Array, view: Array) -> None:
         """Blend the clouds into `seen`, thinner and paler toward the horizon."""

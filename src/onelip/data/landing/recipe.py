@@ -8,6 +8,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ...core.errors import DataError, explain
 from ...core.files import sha256
 
 if TYPE_CHECKING:
@@ -50,7 +51,7 @@ class Recipe:
         """Return the recipe and what else decides the bytes of the files, JSON-ready."""
         options: dict[str, Any] = {k: list(v) if isinstance(v, tuple) else v for k, v in self.options.items()}
         if "database" in options:
-            options["database"] = sha256(options["database"])  # its content counts, not its place
+            options["database"] = _content(options["database"])
         return {
             "n": self.n,
             "size": list(self.size),
@@ -61,6 +62,16 @@ class Recipe:
             "numpy": metadata.version("numpy"),
             "pillow": metadata.version("pillow"),
         }
+
+
+def _content(path: str) -> str:
+    """A file's hash: its content counts, not its place."""
+    try:
+        return sha256(path)
+    except OSError as error:
+        raise DataError(
+            explain(f"{path} cannot be read", received=error.strerror, expected="a runway database (JSON)")
+        ) from error
 
 
 def renderer_version() -> str:

@@ -55,6 +55,7 @@ def write(
         StorageError: a file could not be written.
     """
     positive_int("workers", workers)
+    recipe.dataset()  # an unusable recipe is refused here, in one sentence
     folder = Path(out) / recipe.split
     _claim(folder, recipe)
     done = _journal(folder, recipe.n)
@@ -199,7 +200,6 @@ def _paint(index: int) -> Record:
 def _in_processes(recipe: Recipe, folder: Path, missing: list[int], workers: int) -> Iterator[Record]:
     if not missing:
         return
-    recipe.dataset()  # an unusable recipe is refused here, in one sentence
     context = multiprocessing.get_context("spawn")
     pool = ProcessPoolExecutor(
         min(workers, len(missing)), mp_context=context, initializer=_begin, initargs=(recipe, folder)

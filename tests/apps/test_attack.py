@@ -40,7 +40,7 @@ def test_the_command_prints_a_sandwich_and_writes_results_and_a_report(tmp_path,
     assert "attacked" in page
     space: dict[str, object] = {"onelip": onelip}
     exec(results["python"], space)
-    value = ((space["weight"] * space["value"]).sum(0) / space["weight"].sum()).tolist()
+    value = ((space["weight"][:, None] * space["value"]).sum(0) / space["weight"].sum()).tolist()
     assert value == pytest.approx([row["attacked"] for row in results["attacked"]], abs=1e-12)
 
 

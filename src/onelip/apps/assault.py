@@ -3,23 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
-from pathlib import Path
+import itertools
+from collections.abc import Iterator, Sequence
 from typing import Any
 
-import numpy as np
-import torch
-from PIL import Image
-from torch import Tensor
-
-from onelip.apps import gallery
+from onelip.apps import exhibits
+from onelip.apps.aims import Aim, average, values
 from onelip.apps.common import model_folder
 from onelip.apps.measure import Record, criterion
 from onelip.apps.records import Records
 from onelip.apps.runs import Opened, Run, clock, head, open_run, progress, spread
-from onelip.attacks import PGD, AttackResult, CriterionGoal, Fabricate, Goal, Knapsack, SegPGD, Strongest
-from onelip.certify import Criterion, SegmentationCertificate
-from onelip.certify.curve import plain
+from onelip.attacks import PGD, Knapsack, SegPGD, Strongest
+from onelip.certify import Criterion
 from onelip.core import errors, files, numbers
 from onelip.testing import assert_sound
 
@@ -29,13 +24,7 @@ ATTACKS: dict[str, type[PGD]] = {
     "segpgd": SegPGD,
     "pgd": PGD,
 }
-COUNTED = (
-    "accuracy",
-    "stability",
-    "recall",
-    "fnr",
-    "vanish",
-)  # shares of pixels: means over pixels, not images
+COUNTED = ("accuracy", "stability", "recall", "fnr")  # shares of pixels: means over pixels, not images
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,10 +44,9 @@ class Assault(Run):
     restarts: int = 1
 
     @property
-    def key(self) -> str:
-        """The criterion that is measured: what vanishes is missing recall, what is made up is lost IoU."""
-        kind, _, label = self.goal.partition(":")
-        return {"vanish": f"recall:{label}", "fabricate": f"iou:{label}"}.get(kind.strip().lower(), self.goal)
+    def aim(self) -> Aim:
+        """What the goal asks for."""
+        return Aim.of(self.goal)
 
     @property
     def asked(self) -> list[float]:
@@ -75,29 +63,32 @@ class Assault(Run):
     def python(self) -> str:
         """The Python that does this, without tables and pictures."""
         name = ATTACKS[self.attack].__name__
-        goal = "onelip.attacks.CriterionGoal(criterion)"
-        if self.goal.lower().startswith("fabricate"):
-            goal = "onelip.attacks.Fabricate(criterion.label, ignore_index=dataset.ignore_index)"
-        pooled = self.key.partition(":")[0].strip().lower() in COUNTED
-        weight = "criterion.counted(certificate.logits, certificate.target)" if pooled else "torch.ones(1)"
+        alike = self.goal.partition(":")[0].strip().lower() in COUNTED and not self.aim.averages
+        weight = "c.counted(certificate.logits, certificate.target)[0]" if alike else "1.0"
+        mean = "mean over pixels" if alike else "mean over images"
         lines = [
             "import torch",
             self.python_head(),
             f'model = onelip.load("{model_folder(self.model)}")',
-            f'criterion = onelip.certify.parse("{self.key}", dataset.classes, ignore_index=dataset.ignore_index)',
-            f"attack = onelip.attacks.{name}({goal}, steps={self.steps}, restarts={self.restarts},",
-            "    p=certifier.p, judge=certifier.model)",
-            "attacked, weights = [], []",
+            "criteria = [onelip.certify.parse(key, dataset.classes, ignore_index=dataset.ignore_index)",
+            f"            for key in {list(self.aim.keys)}]",
+            f"goals = {self.aim.python_goals}",
+            f"attacks = [onelip.attacks.{name}(goal, steps={self.steps}, restarts={self.restarts},",
+            "    p=certifier.p, judge=certifier.model) for goal in goals]",
+            "attacked, weights = ({c.name: [] for c in criteria} for _ in range(2))",
             "for index in indices:",
             "    certificate = certifier(dataset[index][0][None], dataset[index][1][None])",
-            f"    found = attack(model, certificate.images, certificate.target, {self.asked}, seed={self.seed})",
-            "    onelip.testing.assert_sound(certificate, found)",
-            "    worse = torch.fmin if criterion.higher_is_better else torch.fmax  # the clean image is in the ball",
-            "    attacked.append(worse(found.values(criterion), found.clean_values(criterion))[:, 0])",
-            f"    weights.append({weight}.double())",
-            "known = [i for i, value in enumerate(attacked) if not value.isnan().any()]",
-            "weight, value = (torch.stack([x[i] for i in known]) for x in (weights, attacked))",
-            "print(((weight * value).sum(0) / weight.sum()).tolist())  # mean at each eps",
+            f"    found = [attack(model, certificate.images, certificate.target, {self.asked}, seed={self.seed})",
+            "             for attack in attacks]",
+            "    for result in found:",
+            "        onelip.testing.assert_sound(certificate, result, criteria)",
+            "    for c in criteria:  # those where it is defined",
+            "        if not certificate.curve(c, [0.0]).clean.isnan():",
+            "            attacked[c.name].append(onelip.attacks.worst(found, c)[:, 0])",
+            f"            weights[c.name].append(float({weight}))",
+            f"for c in criteria:  # {mean}, at each eps",
+            "    weight, value = torch.tensor(weights[c.name]).double(), torch.stack(attacked[c.name])",
+            "    print(c.name, ((weight[:, None] * value).sum(0) / weight.sum()).tolist())",
         ]
         return "\n".join(lines)
 
@@ -121,8 +112,7 @@ def assault(run: Assault) -> dict[str, Any]:
             errors.explain("--attack is unknown", received=repr(run.attack), expected=", ".join(ATTACKS))
         )
     opened = open_run(run)
-    measured = criterion(run.key, opened)
-    attack = _attack(run, opened, measured)
+    siege = Siege.of(run, opened)
     key = opened.key(
         eps=run.asked, goal=run.goal, attack=run.attack, steps=run.steps, restarts=run.restarts, seed=run.seed
     )
@@ -133,133 +123,120 @@ def assault(run: Assault) -> dict[str, Any]:
     try:
         with progress(len(chosen), "attacking") as step:
             for index in chosen:
-                if index not in records or (index in shown and not _picture(opened, index).is_file()):
-                    records.add(_one(opened, attack, measured, index, draw=index in shown))
+                if index not in records or (index in shown and not exhibits.there(opened, index)):
+                    records.add(_one(siege, index, draw=index in shown))
                 step()
     finally:
         if done := records.chosen(chosen):
-            results = _results(run, opened, measured, done)
-            pictured = [r for r in done if r["index"] in shown and _picture(opened, r["index"]).is_file()]
-            results["pictures"] = [_shown(opened, record) for record in pictured]
+            results = _results(siege, done)
+            pictured = [r for r in done if r["index"] in shown and exhibits.there(opened, r["index"])]
+            results["pictures"] = [exhibits.entry(opened, record, run.aim.keys[-1]) for record in pictured]
             files.write_json(run.out / "results.json", results)
     return results
 
 
-def _attack(run: Assault, opened: Opened, measured: Criterion) -> PGD:
-    """The attack, judged by the very model of the certificates."""
-    goal: Goal = CriterionGoal(measured)
-    if run.goal.partition(":")[0].strip().lower() == "fabricate":
-        label: int = measured.label  # type: ignore[attr-defined]
-        goal = Fabricate(label, ignore_index=opened.dataset.ignore_index)
-    return ATTACKS[run.attack](
-        goal, steps=run.steps, restarts=run.restarts, p=run.p, judge=opened.certifier.model
-    )
+@dataclasses.dataclass(frozen=True)
+class Siege:
+    """A run with what it measures and its attacks, which are judged by the very model of the certificates."""
+
+    run: Assault
+    opened: Opened
+    criteria: tuple[Criterion, ...]
+    attacks: tuple[PGD, ...]
+
+    @classmethod
+    def of(cls, run: Assault, opened: Opened) -> Siege:
+        """Read the goal; raises InputError for unknown criteria and classes."""
+        criteria = tuple(criterion(key, opened) for key in run.aim.keys)
+        maker = ATTACKS[run.attack]
+        common: Any = {"steps": run.steps, "restarts": run.restarts, "p": run.p}
+        goals = run.aim.goals(criteria)
+        attacks = tuple(maker(goal, judge=opened.certifier.model, **common) for goal in goals)
+        return cls(run, opened, criteria, attacks)
+
+    @property
+    def columns(self) -> list[tuple[str, Criterion, str]]:
+        """(key, criterion, average) of each curve of the results."""
+        return self.run.aim.columns(self.criteria)
 
 
-def _one(opened: Opened, attack: PGD, measured: Criterion, index: int, *, draw: bool) -> Record:
-    """Attack one image, check the result against the certificate, and keep the figures."""
-    run: Any = opened.run
+def _one(siege: Siege, index: int, *, draw: bool) -> Record:
+    """Attack one image, check the results against the certificate, and keep the figures."""
+    run, opened = siege.run, siege.opened
     image, target = (t.unsqueeze(0).to(opened.device) for t in opened.dataset[index])
     certificate = opened.certifier(image, target)
+    images, labels = certificate.images, certificate.target
     start = clock(opened.device)
-    found = attack(opened.model, certificate.images, certificate.target, run.asked, seed=run.seed)
+    found = [attack(opened.model, images, labels, run.asked, seed=run.seed) for attack in siege.attacks]
     seconds = clock(opened.device) - start
-    assert_sound(certificate, found, folder=run.out / "unsound")
-    assert_sound(certificate, found, [measured], folder=run.out / "unsound")
-    curve = certificate.curve(measured, run.asked)
-    counted = getattr(measured, "counted", None)
+    for result in found:
+        checked = list(dict.fromkeys((*certificate.criteria, *siege.criteria)))
+        assert_sound(certificate, result, checked, folder=run.out / "unsound")
     if draw:
-        _draw(opened, index, certificate, found)
+        exhibits.draw(opened, index, certificate, found, siege.criteria[-1])
+    pooled = "micro" in run.aim.averages
     return {
         "index": index,
         "id": opened.dataset.ids[index],
         "size": list(image.shape[1:]),
-        "weight": 1 if counted is None else int(counted(certificate.logits, certificate.target)[0]),
-        "clean": plain(curve.clean)[0],
-        "certified": [row[0] for row in plain(curve.certified)],
-        "attacked": [row[0] for row in plain(_worse(found, measured))],
-        "norms": found.norms[:, 0].tolist(),
-        "gain": float((found.moved / found.norms.clamp_min(1e-30)).max()),
+        "values": {
+            key: values(c, certificate, found, pooled=pooled)
+            for key, c in zip(run.aim.keys, siege.criteria, strict=True)
+        },
+        "norms": [r.norms[:, 0].tolist() for r in found],
+        "gain": max(float((r.moved / r.norms.clamp_min(1e-30)).max()) for r in found),
         "lipschitz": certificate.lipschitz,
-        "queries": found.queries,
+        "queries": sum(r.queries for r in found),
         "seconds": seconds,
     }
 
 
-def _worse(found: AttackResult, measured: Criterion) -> Tensor:
-    """(E, 1) attacked values, or the clean one where it is worse or they are undefined: it lies in the ball too."""
-    clean = found.clean_values(measured)
-    return (torch.fmin if measured.higher_is_better else torch.fmax)(found.values(measured), clean)
-
-
-def _results(run: Assault, opened: Opened, measured: Criterion, done: Sequence[Record]) -> dict[str, Any]:
-    known = [r for r in done if r["clean"] is not None]
-    start = head("attack", opened, done, command=run.shell, python=run.python)
+def _results(siege: Siege, done: Sequence[Record]) -> dict[str, Any]:
+    run = siege.run
+    start = head("attack", siege.opened, done, command=run.shell, python=run.python)
+    first = [r["values"][run.aim.keys[0]]["clean"] for r in done]
     return {
         **start,
         "goal": run.goal,
         "attack": {"name": run.attack, "steps": run.steps, "restarts": run.restarts},
-        "attacked": [_row(run, measured, known, place) for place in range(len(run.asked))],
-        "undefined": len(done) - len(known),
+        "attacked": [row for column in siege.columns for row in _rows(run, *column, done)],
+        "undefined": first.count(None),
         "lipschitz": max(r["lipschitz"] for r in done),
         "largest_gain": max(r["gain"] for r in done),
         "queries": sum(r["queries"] for r in done),
         "seconds_per_image": sorted(r["seconds"] for r in done)[len(done) // 2],
         "units": [numbers.units(eps, done[0]["size"], run.p) for eps in run.asked],
-        "sound": True,  # every image passed assert_sound, or this file was not written with it
+        "sound": True,  # every image passed assert_sound and every average is checked, or this is not reached
     }
 
 
-def _row(run: Assault, measured: Criterion, known: Sequence[Record], place: int) -> dict[str, Any]:
-    """Means over the images at one eps; pixels weigh alike for criteria that count them."""
-    total = sum(r["weight"] for r in known)
-
-    def mean(value: Any) -> float | None:
-        return sum(r["weight"] * value(r) for r in known) / total if total else None
-
-    return {
-        "eps": run.asked[place],
-        "criterion": run.key,
-        "clean": mean(lambda r: r["clean"]),
-        "certified": mean(lambda r: r["certified"][place]),
-        "attacked": mean(lambda r: r["attacked"][place]),
-        "higher_is_better": measured.higher_is_better,
-        "average": "micro" if hasattr(measured, "counted") else "macro",
-        "note": f"{ATTACKS[run.attack].__name__}, {run.steps} steps",
-    }
+def _rows(
+    run: Assault, key: str, measured: Criterion, how: str, done: Sequence[Record]
+) -> Iterator[dict[str, Any]]:
+    """Averages over the images at each eps."""
+    found = average(measured, how, [r["values"][key] for r in done], len(run.asked))
+    for place, eps in enumerate(run.asked):
+        clean, certified, attacked = (found[name][place] for name in ("clean", "certified", "attacked"))
+        row = {"eps": eps, "criterion": key, "clean": clean, "certified": certified, "attacked": attacked}
+        _check(row, measured.higher_is_better)
+        yield {
+            **row,
+            "higher_is_better": measured.higher_is_better,
+            "average": how,
+            "note": f"{ATTACKS[run.attack].__name__}, {run.steps} steps",
+        }
 
 
-def _picture(opened: Opened, index: int) -> Path:
-    return gallery.path(opened, index, "attack")
-
-
-def _draw(opened: Opened, index: int, certificate: SegmentationCertificate, found: AttackResult) -> None:
-    """Save clean image, clean prediction, attacked prediction and perturbation, side by side, at the largest eps."""
-    palette = torch.tensor(opened.dataset.palette, dtype=torch.float64)
-    delta = (found.images[-1, 0] - certificate.images[0]).cpu()
-    shade = 0.5 + delta / (2 * delta.abs().max().clamp_min(1e-30))
-    maps = [
-        palette[p[0].cpu()].permute(2, 0, 1) / 255 for p in (found.clean_predictions, found.predictions[-1])
-    ]
-    image = certificate.images[0].cpu()
-    gap = torch.ones(3, image.shape[1], 4, dtype=torch.float64)
-    strip = torch.cat([_colour(image), gap, maps[0], gap, maps[1], gap, _colour(shade)], dim=2)
-    path = _picture(opened, index)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    pixels = (strip.permute(1, 2, 0) * 255).round().clamp(0, 255).numpy().astype(np.uint8)
-    Image.fromarray(pixels).save(path)
-
-
-def _colour(image: Tensor) -> Tensor:
-    return image.expand(3, -1, -1) if image.shape[0] == 1 else image[:3]
-
-
-def _shown(opened: Opened, record: Record) -> dict[str, str]:
-    run: Any = opened.run
-    clean, attacked = record["clean"], record["attacked"][-1]
-    change = "undefined" if clean is None or attacked is None else f"{clean:.3f} to {attacked:.3f}"
-    return {
-        "file": str(_picture(opened, record["index"]).relative_to(run.out)),
-        "caption": f"{run.split} image {record['id']}: image, prediction, prediction under the attack of eps "
-        f"{run.asked[-1]:g}, and the perturbation scaled to full contrast; {run.key} {change}",
-    }
+def _check(row: dict[str, Any], higher: bool) -> None:
+    """Averages of sound values are sound: anything else is a mistake in the sums."""
+    order = [row[name] for name in ("certified", "attacked", "clean") if row[name] is not None]
+    order = order if higher else order[::-1]
+    if any(low > high + 1e-9 for low, high in itertools.pairwise(order)):
+        raise errors.UnsoundError(
+            errors.explain(
+                f"the averages of {row['criterion']} contradict each other at eps {row['eps']:g}",
+                received=f"certified {row['certified']}, attacked {row['attacked']}, clean {row['clean']}",
+                expected="certified, attacked, clean in this order",
+                fix="report it with results.jsonl",
+            )
+        )

@@ -38,7 +38,7 @@ def attack(
         str,
         typer.Option(
             help="What to make worse: accuracy, stability, miou, or recall, fnr, iou, dice of a class, as iou:car; "
-            "or vanish:car, fabricate:car."
+            "or vanish:car (recall and IoU), fabricate:car."
         ),
     ] = "accuracy",
     method: Annotated[
@@ -85,27 +85,41 @@ def attack(
 
 def _show(results: dict[str, Any]) -> None:
     data, rows = results["data"], results["attacked"]
-    up = not rows[0]["higher_is_better"]
     left_out = f", {results['undefined']} undefined" if results["undefined"] else ""
-    average = "pixels" if rows[0]["average"] == "micro" else "images"
+    units = dict(zip((row["eps"] for row in rows), results["units"], strict=False))
     show_table(
-        f"{results['model']['path']} on {data['name']} {data['split']}, {data['images']} images{left_out}: "
-        f"{rows[0]['criterion']} (mean over {average})",
-        ["eps", "per value /255", "clean", "certified", "attacked", "gap (points)"],
+        f"{results['model']['path']} on {data['name']} {data['split']}, {data['images']} images{left_out}",
         [
-            (
-                row["eps"],
-                f"{units['rms_255']:.3g}",
-                percent(row["clean"], up=up),
-                percent(row["certified"], up=up),
-                percent(row["attacked"], up=not up),
-                "-" if row["attacked"] is None else f"{100 * abs(row['attacked'] - row['certified']):.2f}",
-            )
-            for row, units in zip(rows, results["units"], strict=True)
+            "criterion",
+            "average over",
+            "eps",
+            "per value /255",
+            "clean",
+            "certified",
+            "attacked",
+            "gap (points)",
         ],
+        [_line(row, units[row["eps"]]["rms_255"]) for row in rows],
     )
     typer.echo(
         f"certified and attacked values are consistent on every image; the logits moved by at most "
         f"{results['largest_gain']:.4g} times the perturbation, proven {results['lipschitz']:.6g}; "
         f"{results['seconds_per_image']:.3g} s per image, {results['queries']} images through the model"
+    )
+
+
+def _line(row: dict[str, Any], typical: float) -> tuple[object, ...]:
+    """One line of the table."""
+    from onelip.report.lines import averaged
+
+    up, attacked = not row["higher_is_better"], row["attacked"]
+    return (
+        row["criterion"],
+        averaged(row["average"], row["criterion"]),
+        row["eps"],
+        f"{typical:.3g}",
+        percent(row["clean"], up=up),
+        percent(row["certified"], up=up),
+        percent(attacked, up=not up),
+        "-" if attacked is None else f"{100 * abs(attacked - row['certified']):.2f}",
     )

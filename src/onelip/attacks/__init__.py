@@ -8,7 +8,7 @@ from onelip.attacks.goals import CriterionGoal, Fabricate, Misclassify, PixelErr
 from onelip.attacks.knapsack import Knapsack, Strongest
 from onelip.attacks.minimal import MinNorm
 from onelip.attacks.pgd import PGD, SegPGD
-from onelip.attacks.result import AttackResult
+from onelip.attacks.result import AttackResult, worst
 
 __all__ = [
     "PGD",
@@ -26,4 +26,5 @@ __all__ = [
     "Strongest",
     "Vanish",
     "goals",
+    "worst",
 ]

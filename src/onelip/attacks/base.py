@@ -76,6 +76,11 @@ class Goal(ABC):
     ignore_index: int
     threshold: float | None
 
+    @property
+    def top(self) -> float:
+        """The highest score there is: an image that has it needs no further attack."""
+        return torch.inf
+
     @abstractmethod
     def prepare(self, outputs: Any, target: Any) -> Any:
         """State for `loss` and `score`, that can be sliced along the batch. Checks the target."""
@@ -104,6 +109,11 @@ class Goal(ABC):
 
 class PixelGoal(Goal):
     """A goal made of pixels; its score is the share of them that are won."""
+
+    @property
+    def top(self) -> float:
+        """All pixels are won."""
+        return 1.0
 
     @abstractmethod
     def pixels(self, logits: Tensor, target: Tensor | None) -> Pixels:

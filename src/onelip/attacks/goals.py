@@ -211,6 +211,11 @@ class CriterionGoal(PixelGoal):
         """Name of the criterion."""
         return str(self.criterion.name)
 
+    @property
+    def top(self) -> float:
+        """The criterion at its worst: 0, or 1 for an error rate."""
+        return -0.0 if self.criterion.higher_is_better else 1.0
+
     def pixels(self, logits: Tensor, target: Tensor | None) -> Pixels:
         """The pixels whose change makes the criterion worse."""
         if not self.needs_target:

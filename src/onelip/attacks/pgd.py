@@ -124,6 +124,8 @@ class PGD:
         self, clean: Terms, ascent: Ascent, best: Best, eps: Tensor, starts: Sequence[Tensor], noise: Noise
     ) -> None:
         """Improve `best` within balls of the given sizes (b,), from each start; `clean` are the pixels unperturbed."""
+        if best.done(self.goal.top):
+            return
         loss = self.pixel_loss(clean, ascent, eps, noise)
         for start in starts:
             ascent.run(start, eps, steps=self.steps, loss=loss, best=best, noise=noise)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,6 +10,7 @@ import torch
 from torch import Tensor
 
 from onelip.attacks.base import Goal, one_hot
+from onelip.core.errors import InputError, explain
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -92,6 +94,52 @@ class AttackResult:
             lines.append(f"  eps {eps:g}: score {mean:.4f}, reached {int(success.sum())}")
         shown = [*lines[:4], "  ..."] if len(lines) > 5 else lines
         return "\n".join([*shown, f"  clean score {float(self.clean_scores.nanmean()):.4f}"])
+
+
+def worst(found: Sequence[AttackResult], criterion: Any) -> Tensor:
+    r"""(E, B) float64: the worst value of a criterion that any of several attacks reached, for each eps and image.
+
+    The clean image lies in every ball, and a smaller ball in every larger one: their values count too, so the result
+    is monotone in eps even where the attacks had another goal.
+
+    Args:
+        found: results on the same images for the same eps; at least one.
+        criterion: as for `AttackResult.values`.
+
+    Guarantee: each value is reached by an image in the closed ball: an upper end of the worst case (for error rates,
+        a lower end). nan only where no attack defines the criterion.
+
+    Raises:
+        InputError: when the results are not about the same images and eps.
+
+    Example:
+        >>> from onelip import attacks, certify
+        >>> model, images = torch.nn.Conv2d(3, 2, 1).eval(), torch.full((1, 3, 4, 4), 0.5)
+        >>> run = lambda loss: attacks.PGD(attacks.Vanish(0), steps=3, loss=loss)(
+        ...     model, images, torch.zeros(1, 4, 4).long(), [0.1, 1.0])
+        >>> low, high = worst([run("ce"), run("margin")], certify.Recall(0))[:, 0].tolist()
+        >>> high <= low
+        True
+    """
+    first = found[0] if found else None
+    if first is None or any(
+        not torch.equal(r.eps, first.eps) or not torch.equal(r.clean, first.clean) for r in found
+    ):
+        raise InputError(
+            explain(
+                "attacks.worst: the results cannot be joined",
+                received=f"{len(found)} results" + (" on other images or eps" if found else ""),
+                expected="at least one, all on the same images for the same eps",
+            )
+        )
+    sign = 1.0 if criterion.higher_is_better else -1.0
+    values = sign * torch.stack([result.values(criterion) for result in found])
+    clean = sign * first.clean_values(criterion)
+    reached = torch.fmin(values.nan_to_num(nan=torch.inf).amin(0), clean)
+    order = first.eps.argsort()
+    below = torch.empty_like(reached)
+    below[order] = reached[order].nan_to_num(nan=torch.inf).cummin(0).values
+    return sign * torch.where(below.isinf(), torch.nan, below)
 
 
 def agreement(prediction: Tensor, other: Tensor, target: Tensor | None, ignore_index: int) -> Tensor:

@@ -32,6 +32,10 @@ class Best:
         self.delta = torch.where(per_image(better, delta).bool(), delta, self.delta)
         self.score = torch.where(better, score, self.score)
 
+    def done(self, top: float) -> bool:
+        """Whether no image can be improved: all are at the top, or undefined."""
+        return not bool((self.score < top).any())
+
 
 @dataclass(eq=False)
 class Ascent:
@@ -79,6 +83,8 @@ class Ascent:
         for i in range(steps):
             gradient, score = self._gradient(delta, i / steps, loss)
             best.offer(delta, score)
+            if best.done(self.goal.top):
+                return
             size = per_image(eps * _RATE * 0.5 * (1.0 + math.cos(math.pi * i / steps)), delta)
             step = size * direction(gradient, self.p, noise)
             ahead = project(delta + step, self.images, eps, self.p)

@@ -42,7 +42,13 @@ def read(folder: str | Path) -> dict[str, Any]:
     return {**result, "folder": str(folder)}
 
 
-def render(results: Sequence[dict[str, Any]]) -> str:
+def render(
+    results: Sequence[dict[str, Any]],
+    *,
+    title: str = "Certified segmentation",
+    curves: Sequence[str] = (),
+    gallery: Sequence[dict[str, Any]] = (),
+) -> str:
     """One HTML page for the results of one or more commands and models.
 
     Results about the same model and images are joined, so that certified and attacked values stand together.
@@ -51,6 +57,9 @@ def render(results: Sequence[dict[str, Any]]) -> str:
 
     Args:
         results: as returned by `read`.
+        title: headline.
+        curves: criteria to draw, as "iou:car"; none: all.
+        gallery: pictures that stand first: `folder`, `file` in it, `caption`.
 
     Returns:
         The page.
@@ -74,10 +83,12 @@ def render(results: Sequence[dict[str, Any]]) -> str:
         average=averaged,
     )
     runs = [_with_pictures(run) for run in merge(results)]
-    drawn = lines(runs)
+    drawn = lines(runs, curves)
     norms = sorted({str(run["p"]).removesuffix(".0") for run in runs})
     return environment.get_template("report.html.j2").render(
         runs=runs,
+        title=title,
+        gallery=[_picture(picture) for picture in gallery],
         lines=drawn,
         wide=curve_svg(drawn, norms, size=WIDE) if drawn else "",
         narrow=curve_svg(drawn, norms, size=NARROW) if drawn else "",
@@ -85,12 +96,13 @@ def render(results: Sequence[dict[str, Any]]) -> str:
     )
 
 
-def write(folders: Sequence[str | Path], out: str | Path | None = None) -> Path:
+def write(folders: Sequence[str | Path], out: str | Path | None = None, **options: Any) -> Path:
     """Render the results of one or more folders into `report.html`.
 
     Args:
         folders: folders with a results.json each.
         out: folder of the page; by default the first of `folders`.
+        **options: those of `render`.
 
     Returns:
         The path of the page.
@@ -100,7 +112,7 @@ def write(folders: Sequence[str | Path], out: str | Path | None = None) -> Path:
         StorageError: when the page cannot be written.
     """
     path = Path(out if out is not None else folders[0]) / "report.html"
-    files.atomic_write(path, render([read(folder) for folder in folders]))
+    files.atomic_write(path, render([read(folder) for folder in folders], **options))
     return path
 
 

@@ -84,12 +84,18 @@ def area(points: Points, top: float) -> float | None:
     return total / top
 
 
-def lines(runs: Sequence[dict[str, Any]]) -> list[Line]:
-    """The curves of the page: a colour for each criterion of a single run, or for each of several runs."""
+def lines(runs: Sequence[dict[str, Any]], only: Sequence[str] = ()) -> list[Line]:
+    """The curves of the page: a colour for each criterion of a single run, or for each of several runs.
+
+    Args:
+        runs: as returned by `merge`.
+        only: criteria to draw, as "iou:car"; none: all.
+    """
     found = []
     for number, run in enumerate(runs):
         attacks = _attacks(run)
         keys = list(dict.fromkeys([*(_key(c) for c in run["curves"]), *attacks]))
+        keys = [key for key in keys if not only or key in only]
         for place, key in enumerate(keys):
             line = _line(run, key, attacks.get(key, []))
             if line is None:
@@ -114,12 +120,14 @@ def _key(curve: dict[str, Any]) -> str:
 
 
 def _attacks(run: dict[str, Any]) -> dict[str, list[dict[str, Any]]]:
-    """Rows of attacks by criterion, by eps; eps 0 says nothing about an attack."""
+    """Rows of attacks by criterion, by eps, of the average that is listed first; eps 0 says nothing about an attack."""
     found: dict[str, list[dict[str, Any]]] = {}
-    for row in sorted(run["attacked"], key=lambda row: float(row["eps"])):
-        if row["eps"] > 0:
-            found.setdefault(row.get("criterion", "accuracy"), []).append(row)
-    return found
+    first: dict[str, str] = {}
+    for row in run["attacked"]:
+        key, average = row.get("criterion", "accuracy"), row.get("average", "macro")
+        if first.setdefault(key, average) == average and row["eps"] > 0:
+            found.setdefault(key, []).append(row)
+    return {key: sorted(rows, key=lambda row: float(row["eps"])) for key, rows in found.items()}
 
 
 def _line(run: dict[str, Any], key: str, attacks: list[dict[str, Any]]) -> dict[str, Any] | None:

@@ -56,7 +56,7 @@ class Aerodrome:
         part = ground.take(where)
         spots = sum(
             gain * octave.seen(part.x, part.y, part.iso)
-            for gain, octave in zip((0.5, 0.4, 0.25), self.patches, strict=True)
+            for gain, octave in zip((0.6, 0.35, 0.15), self.patches, strict=True)
         )
         mix = np.clip(np.float32(0.25) + np.float32(0.3) * spots, 0, 1)[:, None]
         grass = self.grass + (self.dry - self.grass) * mix

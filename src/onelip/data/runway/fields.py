@@ -76,17 +76,17 @@ class Fields:
             )
             own[near] += (beyond - own[near]) * (0.5 - spot.gap[near] / width[near])[:, None]
         colour = self.mean + (own - self.mean) * (fade * self.contrast)[:, None]
-        self._borders(colour, ground, spot, width, fade)
+        self._borders(colour, ground, spot, width)
         return np.asarray(colour, np.float32)
 
     def _grid(self, ground: Ground) -> tuple[Array, Array]:
         """Coordinates along and across the rows of plots, metres."""
         x = ground.x + self.bend * self.warp[0].at(ground.x, ground.y)
         y = ground.y + self.bend * self.warp[1].at(ground.x, ground.y)
-        return x * self.cos + y * self.sin, y * self.cos - x * self.sin
+        return np.asarray(x * self.cos + y * self.sin), np.asarray(y * self.cos - x * self.sin)
 
     def _shifted(self, u: Array, row: Cells) -> Array:
-        """u against the bricks of a row, in bricks."""
+        """Place along a row against the bricks of a row, in bricks."""
         first = unit(dice(row, np.zeros_like(row), self.seed), 0)
         return np.asarray(u / np.float32(self.wide) + first)
 
@@ -119,7 +119,7 @@ class Fields:
         deep = np.float32(0.22) * np.maximum(unit(mixed, 3) - np.float32(0.3), 0)
         return np.asarray(self.plots[kind] * (gain * (1 - rows * deep))[:, None], np.float32)
 
-    def _borders(self, colour: Array, ground: Ground, spot: _Spot, width: Array, fade: Array) -> None:
+    def _borders(self, colour: Array, ground: Ground, spot: _Spot, width: Array) -> None:
         """Blend hedges, tracks and the shadows of hedges into `colour`."""
         span = np.float32(0.4) * np.float32(min(self.high, self.wide))
         where = np.flatnonzero(spot.gap < np.minimum(span, 60 + 0.5 * width))
@@ -128,7 +128,7 @@ class Fields:
         low = spot.side[where] < 0
         row = np.where(low, spot.row[where], spot.other_row[where])
         col = np.where(low, spot.col[where], spot.other_col[where])
-        mixed = dice(row, col, self.seed + 1 + 7 * 0)
+        mixed = dice(row, col, self.seed + 1)
         chance = np.where(spot.lengthwise[where], unit(mixed, 0), unit(mixed, 1))
         hedged = (chance < self.hedged).astype(np.float32)
         tracked = (chance > 1 - self.tracked).astype(np.float32)

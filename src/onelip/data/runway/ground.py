@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from .sampling import Array
 
-
+Scalar = np.float32
 _FLATTEST = 24.0  # metres per metre: flatter lines of sight count as this, or trees would hide all far ground
 
 
@@ -48,8 +48,8 @@ class Ground:
         long = np.maximum(sharp / np.float32(0.7), iso)
         short = np.minimum(iso**3 / long**2, long)
         down = np.maximum(-view[:, 2], np.float32(1e-6))
-        ahead = view / flat[:, None]
-        return Ground(x, y, iso, short, long, ahead[:, 0], ahead[:, 1], np.asarray(flat / down))
+        ahead = np.asarray(view / flat[:, None], np.float32)
+        return Ground(x, y, iso, short, long, ahead[:, 0], ahead[:, 1], np.asarray(flat / down, np.float32))
 
     def take(self, where: NDArray[np.intp]) -> Ground:
         """Return the points with the indices `where`."""
@@ -61,7 +61,7 @@ class Ground:
         x, y = self.x + back * self.hx, self.y + back * self.hy
         return Ground(x, y, self.iso, self.short, self.long, self.hx, self.hy, self.cot)
 
-    def across(self, nx: float | Array, ny: float | Array) -> Array:
+    def across(self, nx: float | Scalar | Array, ny: float | Scalar | Array) -> Array:
         """Return the width of a pixel's footprint along the unit direction (nx, ny), metres."""
         ahead = self.hx * nx + self.hy * ny
         aside = self.hy * nx - self.hx * ny

@@ -23,7 +23,7 @@ def transmission(distance: Array, visibility: float) -> Array:
         >>> transmission(np.float32([0, 10_000]), 10_000.0).round(3).tolist()
         [1.0, 0.019999999552965164]
     """
-    return np.exp(np.asarray(distance, np.float32) * np.float32(-_CONTRAST / visibility))
+    return np.asarray(np.exp(np.asarray(distance, np.float32) * np.float32(-_CONTRAST / visibility)))
 
 
 def haze(colour: Array, distance: Array, scene: Scene, sky: Sky) -> Array:

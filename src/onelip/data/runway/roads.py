@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from .ground import Ground
 from .noise import Octave, dice, unit
@@ -69,7 +70,7 @@ class Roads:
             if where.size:
                 self._lay(colour, family, where, (aside, line, width, free))
 
-    def _lay(self, colour: Array, family: _Family, where: Array, at: tuple[Array, ...]) -> None:
+    def _lay(self, colour: Array, family: _Family, where: NDArray[np.intp], at: tuple[Array, ...]) -> None:
         """Blend one family in, with verges a little darker than the land."""
         aside, line, width, free = (values[where] for values in at)
         mixed = dice(line.astype(np.int32), np.zeros(line.shape, np.int32), family.seed)

@@ -1,4 +1,4 @@
-"""The sky of one scene: gradient, clouds on planes, a ridge of hills."""
+"""The sky of one scene: gradient, clouds, a ridge of hills."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .noise import Octave, amplitude
+from .clouds import Clouds
+from .noise import Octave
 from .sampling import Array
 
 if TYPE_CHECKING:
     from .scene import Scene
 
-_BASE = 1800.0  # metres, height of the clouds
 _SOFT = 0.0022  # radians: the width over which a ridge fades into the sky, about a pixel
 
 
@@ -34,12 +34,7 @@ class Sky:
         gain = light.exposure * float(rng.uniform(0.92, 1.02))
         self.horizon = np.clip(pale * gain, 0, 1).astype(np.float32)
         self.zenith = np.clip(deep * gain * rng.uniform(0.9, 1.08), 0, 1).astype(np.float32)
-        self.clouds = light.clouds
-        self.octaves = [Octave.drawn(size, rng) for size in (5200.0, 2300.0, 1000.0, 430.0, 190.0)]
-        self.white = np.clip(np.array([0.98, 0.97, 0.96]) * gain, 0, 1).astype(np.float32)
-        self.grey = np.clip(np.array([0.62, 0.65, 0.70]) * gain, 0, 1).astype(np.float32)
-        angle = np.radians(light.azimuth)
-        self.toward = np.array([np.sin(angle), np.cos(angle)], np.float32) * np.float32(260.0)
+        self.clouds = Clouds(light, scene.rng("clouds")) if light.clouds > 0 else None
         self.ridge = float(rng.uniform(0, np.radians(2.2))) if rng.random() < 0.5 else 0.0
         self.hills = [Octave.drawn(size, rng) for size in (0.22, 0.08, 0.03)]
         self.hill = np.asarray(0.35 * self.zenith + 0.25 * self.horizon, np.float32) * np.float32(0.75)
@@ -47,8 +42,8 @@ class Sky:
     def colour(self, view: Array) -> Array:
         """Return the colours (N, 3) seen along unit rays (N, 3); below the horizon, the colour of the haze."""
         seen = self.gradient(np.maximum(view[:, 2], 0))
-        if self.clouds > 0:
-            self._add_clouds(seen, view)
+        if self.clouds is not None:
+            self.clouds.paint(seen, view, self.horizon)
         if self.ridge > 0:
             self._add_hills(seen, view)
         return np.asarray(np.clip(seen, 0, 1), np.float32)
@@ -57,30 +52,6 @@ class Sky:
         """Return the clear sky (N, 3) at sines of elevation `up` (N,) in [0, 1]."""
         mix = (np.minimum(up / np.float32(0.45), 1) ** np.float32(0.55))[:, None]
         return np.asarray(self.horizon + (self.zenith - self.horizon) * mix, np.float32)
-
-    def _add_clouds(self, seen: Array, view: Array) -> None:
-        """Blend the clouds into `seen`, thinner and paler toward the horizon."""
-        where = np.flatnonzero(view[:, 2] > 0.02)
-        ray = view[where]
-        reach = np.float32(_BASE) / ray[:, 2]
-        x, y = ray[:, 0] * reach, ray[:, 1] * reach
-        foot = reach / np.float32(425.0) * np.float32(2.0)
-        thick = self._density(x, y, foot)
-        sunny = self._density(x + self.toward[0], y + self.toward[1], foot)
-        cut = np.float32(1.15 - 1.7 * self.clouds)
-        opaque = np.clip((thick - cut) * np.float32(1.6), 0, 1)
-        dark = np.clip(np.float32(0.25) + np.float32(0.6) * (sunny - cut), 0, 1)[:, None]
-        body = self.white + (self.grey - self.white) * dark
-        far = np.clip((ray[:, 2] - np.float32(0.02)) / np.float32(0.10), 0, 1)[:, None]
-        body = self.horizon + (body - self.horizon) * (np.float32(0.35) + np.float32(0.65) * far)
-        seen[where] += (body - seen[where]) * (opaque[:, None] * np.sqrt(far))
-
-    def _density(self, x: Array, y: Array, foot: Array) -> Array:
-        """Height of the cloud noise at points of the plane."""
-        total = np.zeros_like(x)
-        for gain, octave in zip((0.7, 0.5, 0.36, 0.25, 0.17), self.octaves, strict=True):
-            total += np.float32(gain) * octave.at(x, y) * amplitude(octave.size, foot)
-        return total
 
     def _add_hills(self, seen: Array, view: Array) -> None:
         """Blend a ridge of hills, a function of the azimuth, into `seen`."""

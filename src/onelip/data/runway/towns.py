@@ -35,9 +35,9 @@ class Towns:
         self.roofs = np.stack([vary(c, rng) for c in colours.roofs])
         self.garden = 0.5 * vary(colours.grass, rng) + 0.5 * vary(colours.plots[2], rng)
         self.yard, self.street = vary(colours.earth, rng), vary(_ASPHALT, rng)
-        self.trees, self.leafy = Octave.drawn(13.0, rng), float(rng.uniform(0.6, 1.6))
+        self.trees, self.leafy = Octave.drawn(13.0, rng), float(rng.uniform(0.2, 1.2))
         self.tree = vary(colours.hedge, rng)
-        self.height = float(rng.uniform(4.5, 9.0))
+        self.height = float(rng.uniform(3.5, 7.0))
         self.built = float(rng.uniform(0.6, 0.95))
         self.sun = np.array(
             [toward[0] * self.cos + toward[1] * self.sin, toward[1] * self.cos - toward[0] * self.sin]
@@ -89,7 +89,7 @@ class Towns:
         tone = self.roofs.mean(0) + (self.roofs[kind] - self.roofs.mean(0)) * fade
         if height < self.height:
             wall = np.float32(0.55) - np.float32(0.2) * np.float32(self.sun[1]) * np.sign(ground.hy)
-            return share, np.asarray(0.5 * tone + 0.5 * wall[:, None], np.float32)
+            return share, np.asarray(0.35 * tone + 0.65 * wall[:, None], np.float32)
         lit = 1 + np.float32(0.16 * self.sun[1]) * side
         return share, np.asarray(tone * lit[:, None], np.float32)
 
@@ -107,8 +107,8 @@ class Towns:
     def _inside(self, u: Array, v: Array, wu: Array, wv: Array) -> tuple[Array, NDArray[np.uint32], Array]:
         """Share of a building's rectangle, the lot's dice and the side of its ridge."""
         du, dv, mixed = self._cell(u, v)
-        half = np.float32(self.wide) * (np.float32(0.2) + np.float32(0.12) * unit(mixed, 1))
-        tall = np.float32(self.deep) * (np.float32(0.16) + np.float32(0.14) * unit(mixed, 2))
+        half = np.float32(self.wide) * (np.float32(0.16) + np.float32(0.12) * unit(mixed, 1))
+        tall = np.float32(self.deep) * (np.float32(0.12) + np.float32(0.12) * unit(mixed, 2))
         share = cover(du, -half, half, np.minimum(wu, self.wide))
         share *= cover(dv, -tall, tall, np.minimum(wv, self.deep))
         share *= unit(mixed, 3) < np.float32(self.built)

@@ -80,7 +80,7 @@ class Water:
     def _surface(self, ground: Ground, view: Array) -> Array:
         """Colour of the water: its own, the sky by Fresnel's law over rough water, and glitter."""
         big, mid, small = (wave.seen(ground.x, ground.y, ground.iso) for wave in self.waves)
-        ripple = np.float32(0.05) * big + np.float32(0.05) * mid + np.float32(0.06) * small
+        ripple = np.float32(0.05) * big + np.float32(0.03) * mid + np.float32(0.04) * small
         down = np.clip(-view[:, 2] + np.float32(_ROUGH) * (1 + 2 * ripple), 0.02, 1)
         mirror = (np.float32(0.02) + np.float32(0.98) * (1 - down) ** 5)[:, None] * np.float32(0.85)
         own = self.deep * (1 + ripple)[:, None]

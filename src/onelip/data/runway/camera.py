@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -42,6 +42,10 @@ class Hits:
     iso: Array
     sharp: Array
 
+    def take(self, where: NDArray[np.intp]) -> Hits:
+        """Return the pixels with the indices `where`."""
+        return Hits(*(getattr(self, field.name)[where] for field in fields(self)))
+
 
 class Camera:
     """A pinhole with square pixels and the principal point in the middle.
@@ -51,6 +55,10 @@ class Camera:
     Args:
         pose: Place and axes.
         size: (h, w) of the picture.
+
+    Attributes:
+        focal: Focal length in pixels.
+        dip: Sine of the angle below the level at which the ground ends and the sky begins.
 
     Example:
         >>> level = Camera(Pose(distance=1300, lateral=0, glide=3, yaw=0, pitch=0, roll=0), (256, 256))
@@ -64,6 +72,7 @@ class Camera:
         self.position = pose.position
         self.forward, self.right, self.up = pose.axes
         self.focal = focal(size[0])
+        self.dip = float(self.position[2]) / _FARTHEST
 
     def project(self, points: Points) -> tuple[Points, Points]:
         """Return the pixel coordinates (N, 2) and the depths (N,) in metres of world points (N, 3).
@@ -88,7 +97,7 @@ class Camera:
 
     def sees_ground(self, rays: Points) -> NDArray[np.bool_]:
         """Say which rays meet the ground within 200 km."""
-        return np.asarray(-rays[:, 2] * _FARTHEST > self.position[2])
+        return np.asarray(-rays[:, 2] > self.dip)
 
     def ground(self, rays: Points, *, step: float = 1.0) -> Hits:
         """Intersect rays that see the ground with it.

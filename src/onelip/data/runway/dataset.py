@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from ...core.checks import number
 from ...core.errors import InputError, explain
 from ..dataset import Pixels, SegmentationDataset
+from .database import read_database
 from .render import Rendered, render
 from .scene import BIOMES, Pose, Scene
 from .world import CONE, Range, World, draw_scene
@@ -137,6 +138,9 @@ def runways(
         world = replace(world, visibility=_range("haze", haze, low=100.0))
     if distance is not None:
         world = replace(world, distance=_range("distance", distance, low=150.0))
+    if database is not None:
+        sizes = tuple((r.length, r.width) for r in read_database(database))
+        world = replace(world, sizes=sizes)
     world = replace(
         world,
         negatives=number("negatives", negatives, low=0, high=1),

@@ -68,14 +68,14 @@ class Clouds:
         tone = np.zeros_like(clear)
         for k in range(_SLICES):
             reach = np.float32(self.base + k * self.thick) / ray[:, 2]
-            foot = reach / np.float32(_FOCAL) / np.cbrt(ray[:, 2]) ** 2
+            foot = reach / ray[:, 2] * np.float32(0.7 / _FOCAL)
             level, spread = self.area.level(ray[:, 0] * reach, ray[:, 1] * reach, foot)
             cut = self.cut + self.steep * k
             share = above(level, spread + np.float32(0.06), cut)
             bright = (
                 np.float32(k / (_SLICES - 1))
                 if k
-                else np.clip(1 - (level - cut) * np.float32(1.6), 0, 1) * 0.7
+                else np.clip(np.float32(0.8) - np.float32(0.55) * (level - cut), 0.1, 0.8)
             )
             tone += clear * share * bright
             clear *= 1 - share
@@ -89,5 +89,7 @@ class Clouds:
         x, y = ray[:, 0] * reach, ray[:, 1] * reach
         along = np.asarray((x * self.wind[0] + y * self.wind[1]) * 0.22, np.float32)
         over = np.asarray(y * self.wind[0] - x * self.wind[1], np.float32)
-        level, _ = self.streaks.level(along, over, reach / np.float32(_FOCAL) / np.cbrt(ray[:, 2]) ** 2)
+        level, _ = self.streaks.level(
+            along, over, reach / (ray[:, 2] + np.float32(0.03)) * np.float32(0.5 / _FOCAL)
+        )
         return np.asarray(np.clip(level, 0, 2) * np.float32(0.4 * self.streak), np.float32)

@@ -16,6 +16,7 @@ from .roads import Roads
 from .sampling import Array
 from .sky import Sky
 from .towns import Towns
+from .trees import Trees
 from .water import Water
 from .woods import Woods
 
@@ -38,6 +39,7 @@ class Land:
         self.aerodrome = Aerodrome(scene, colours, scene.rng("aerodrome"))
         self.fields = Fields(colours, scene.rng("fields"), toward, shade)
         self.woods = Woods(colours, scene.rng("woods"), toward, shade)
+        self.trees = Trees(colours, scene.rng("trees"), toward, shade)
         self.towns = Towns(colours, scene.rng("towns"), toward, shade)
         self.roads = Roads(colours, scene.rng("roads"))
         self.water = Water(colours, scene.rng("water"), scene.light, Sky(scene))
@@ -58,7 +60,7 @@ class Land:
         ground = Ground.seen(x, y, iso, sharp, view)
         distance = self.aerodrome.distance(ground)
         colour = self.fields.colour(ground)
-        for layer in (self.roads, self.woods, self.towns):
+        for layer in (self.roads, self.trees, self.woods, self.towns):
             layer.paint(colour, ground, distance)
         self.water.paint(colour, ground, distance, view)
         self.aerodrome.paint(colour, ground, distance)

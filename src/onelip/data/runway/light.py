@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 _CONTRAST = 3.912  # -ln(0.02): at the visibility a contrast of one is seen as two per cent
 
 
-def transmission(distance: Array, visibility: float) -> Array:
+def transmission(distance: Array | float, visibility: float) -> Array:
     r"""Return the share of light that crosses `distance` metres of air: exp(-3.912 distance / visibility).
 
     Example:

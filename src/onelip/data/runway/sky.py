@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from .clouds import Clouds
+from .light import transmission
 from .noise import Octave
 from .sampling import Array
 
@@ -37,7 +38,8 @@ class Sky:
         self.clouds = Clouds(light, scene.rng("clouds")) if light.clouds > 0 else None
         self.ridge = float(rng.uniform(0, np.radians(2.2))) if rng.random() < 0.5 else 0.0
         self.hills = [Octave.drawn(size, rng) for size in (0.22, 0.08, 0.03)]
-        self.hill = np.asarray(0.35 * self.zenith + 0.25 * self.horizon, np.float32) * np.float32(0.75)
+        self.clear = np.float32(transmission(rng.uniform(7e3, 40e3), scene.visibility))
+        self.hill = np.asarray(0.32 * self.zenith + 0.03, np.float32)
 
     def colour(self, view: Array) -> Array:
         """Return the colours (N, 3) seen along unit rays (N, 3); below the horizon, the colour of the haze."""
@@ -65,4 +67,6 @@ class Sky:
         top = np.float32(self.ridge) * np.clip(np.float32(0.6) + rise, 0, 2)
         share = np.clip((top - ray[:, 2]) / np.float32(_SOFT) + np.float32(0.5), 0, 1)
         share *= np.clip(top / np.float32(_SOFT), 0, 1)
-        seen[where] += (self.hill * 0.35 + self.horizon * 0.65 - seen[where]) * share[:, None]
+        low = np.clip(ray[:, 2] / np.float32(0.6 * self.ridge), 0, 1)
+        share *= self.clear * (np.float32(0.35) + np.float32(0.65) * low)
+        seen[where] += (self.hill - seen[where]) * share[:, None]

@@ -35,7 +35,7 @@ class Towns:
         self.roofs = np.stack([vary(c, rng) for c in colours.roofs])
         self.garden = 0.5 * vary(colours.grass, rng) + 0.5 * vary(colours.plots[2], rng)
         self.yard, self.street = vary(colours.earth, rng), vary(_ASPHALT, rng)
-        self.trees, self.leafy = Octave.drawn(13.0, rng), float(rng.uniform(0.2, 1.2))
+        self.trees, self.leafy = Octave.drawn(8.5, rng), float(rng.uniform(0.5, 1.4))
         self.tree = vary(colours.hedge, rng)
         self.height = float(rng.uniform(3.5, 7.0))
         self.built = float(rng.uniform(0.6, 0.95))
@@ -67,8 +67,12 @@ class Towns:
         fade = amplitude(2 * self.wide, ground.long)
         mixed = self._cell(u, v)[2]
         garden = self.garden + (self.yard - self.garden) * (unit(mixed, 3) ** 2 * fade)[:, None]
-        leaves = above(self.trees.seen(ground.x, ground.y, ground.iso), 1.02 - fade, self.leafy)
-        garden += (self.tree - garden) * leaves[:, None]
+        crowns = ground.moved(3.0)
+        bush = self.trees.seen(crowns.x, crowns.y, ground.long)
+        leaves = above(bush, 1.05 - fade, self.leafy)
+        garden += (self.tree * (1 + np.float32(0.3) * (bush - self.leafy))[:, None] - garden) * leaves[
+            :, None
+        ]
         shadow = self._inside(u + np.float32(self.cast[0]), v + np.float32(self.cast[1]), wu, wv)[0]
         garden *= (1 - np.float32(0.45) * shadow)[:, None]
         lanes = pulses(u, wu, period=4 * self.wide, on=_STREET, start=-_STREET / 2)

@@ -57,7 +57,7 @@ class Fields:
         self.hedge, self.earth = vary(colours.hedge, rng), vary(colours.earth, rng)
         self.hedged = float(rng.uniform(*colours.hedges))
         self.tracked = float(rng.uniform(0.0, 0.25))
-        self.contrast = np.float32(rng.uniform(0.6, 1.0))
+        self.contrast = np.float32(rng.uniform(*colours.order))
         self.leaf = Octave.drawn(6.0, rng)
         self.toward, self.shade = toward, shade
 
@@ -116,7 +116,7 @@ class Fields:
         turned = unit(mixed, 2) < np.float32(0.35)
         place, width = np.where(turned, u, v), np.where(turned, wu, wv)
         rows = pulses(place, np.maximum(width, 1.5), period=_ROW, on=0.4 * _ROW) - np.float32(0.4)
-        deep = np.float32(0.22) * np.maximum(unit(mixed, 3) - np.float32(0.3), 0)
+        deep = self.contrast * np.float32(0.22) * np.maximum(unit(mixed, 3) - np.float32(0.3), 0)
         return np.asarray(self.plots[kind] * (gain * (1 - rows * deep))[:, None], np.float32)
 
     def _borders(self, colour: Array, ground: Ground, spot: _Spot, width: Array) -> None:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from .sampling import Array
 
 Scalar = np.float32
+_FINEST, _FARTHEST = 1e-3, 1e6  # metres: finer and farther count as this, for float32 to hold
 _FLATTEST = 24.0  # metres per metre: flatter lines of sight count as this, or trees would hide all far ground
 
 
@@ -43,9 +44,11 @@ class Ground:
 
         The renderer's footprints are iso = (short long^2)^(1/3) and sharp = max(short, 0.7 long).
         """
+        x, y, iso, sharp, view = (np.asarray(a, np.float32) for a in (x, y, iso, sharp, view))
         flat = np.maximum(np.hypot(view[:, 0], view[:, 1]), np.float32(1e-6))
-        iso = np.maximum(iso, np.float32(1e-3))
-        long = np.maximum(sharp / np.float32(0.7), iso)
+        iso = np.clip(iso, _FINEST, _FARTHEST)
+        long = np.clip(sharp / np.float32(0.7), iso, _FARTHEST)
+        x, y = (np.clip(a, -_FARTHEST, _FARTHEST) for a in (x, y))
         short = np.minimum(iso**3 / long**2, long)
         down = np.maximum(-view[:, 2], np.float32(1e-6))
         ahead = np.asarray(view / flat[:, None], np.float32)

@@ -28,6 +28,7 @@ class Palette:
         towns: Range of the share covered by towns.
         sea: Range of the share covered by water.
         hedges: Range of the share of borders with a hedge.
+        order: Range of how much the plots differ, 0 (open land) to 1.
     """
 
     plots: tuple[Color, ...]
@@ -42,6 +43,7 @@ class Palette:
     towns: tuple[float, float]
     sea: tuple[float, float]
     hedges: tuple[float, float]
+    order: tuple[float, float] = (0.6, 1.0)
 
 
 _TILES = ((0.50, 0.31, 0.23), (0.43, 0.35, 0.31), (0.36, 0.36, 0.38), (0.60, 0.57, 0.53))
@@ -109,7 +111,8 @@ PALETTES = {
         woods=(0.0, 0.06),
         towns=(0.0, 0.08),
         sea=(0.0, 0.02),
-        hedges=(0.0, 0.1),
+        hedges=(0.0, 0.06),
+        order=(0.05, 0.6),
     ),
     "coast": Palette(
         plots=(

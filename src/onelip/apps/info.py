@@ -73,7 +73,7 @@ def _place(name: str) -> str | None:
     from onelip import data
     from onelip.core import errors
 
-    if name == "scenes":
+    if name in ("runways", "scenes"):
         return "drawn on request"
     for split in ("val", "test", "train"):
         try:

@@ -17,6 +17,8 @@ from .dataset import LabelTable as LabelTable
 from .dataset import Sample as Sample
 from .dataset import SegmentationDataset as SegmentationDataset
 from .dataset import to_tensors as to_tensors
+from .landing import LardDataset as LardDataset
+from .landing import lard as lard
 from .readers import camvid as camvid
 from .readers import folder as folder
 from .readers import kvasir as kvasir

@@ -9,19 +9,24 @@ from pathlib import Path
 
 from ..core.errors import DataError, InputError, explain
 from .benchmarks import cityscapes, oxford_pet, voc
-from .dataset import FileDataset, SegmentationDataset, check_size
+from .dataset import SegmentationDataset, check_size
+from .landing.reader import lard
+from .landing.tables import holds
 from .layout import pick_split
 from .readers import camvid, folder, kvasir
+from .runway.dataset import SPLITS, runways
 from .streets import scenes
 
 # Name -> reader, and the folder names under which the set is looked for.
-_READERS: dict[str, tuple[Callable[..., FileDataset], tuple[str, ...]]] = {
+_READERS: dict[str, tuple[Callable[..., SegmentationDataset], tuple[str, ...]]] = {
     "camvid": (camvid, ("camvid", "CamVid")),
     "cityscapes": (cityscapes, ("cityscapes", "Cityscapes")),
+    "lard": (lard, ("lard", "LARD")),
     "kvasir": (kvasir, ("kvasir_seg", "kvasir", "Kvasir-SEG")),
     "oxford_pet": (oxford_pet, ("oxford_pet", "oxford-iiit-pet")),
     "voc": (voc, ("voc", "VOC2012", "VOCdevkit")),
 }
+_DRAWN = ("runways", "scenes")
 _SCENES = {"train": (256, 0), "val": (32, 1), "test": (32, 2)}  # split -> (images, seed)
 
 
@@ -29,9 +34,9 @@ def names() -> list[str]:
     """Return the data sets that `open` knows by name.
 
     >>> names()
-    ['camvid', 'cityscapes', 'kvasir', 'oxford_pet', 'scenes', 'voc']
+    ['camvid', 'cityscapes', 'kvasir', 'lard', 'oxford_pet', 'runways', 'scenes', 'voc']
     """
-    return sorted([*_READERS, "scenes"])
+    return sorted([*_READERS, *_DRAWN])
 
 
 def roots() -> list[Path]:
@@ -51,15 +56,17 @@ def open(  # noqa: A001 - read as data.open
     cache: bool = False,
     images: int | None = None,
 ) -> SegmentationDataset:
-    """Open a data set by name, or a folder with a `dataset.toml` by its path.
+    """Open a data set by name, or a folder with a `dataset.toml` or tables of LARD by its path.
 
     Args:
-        spec: A name of `names()`, or the path of a folder with a `dataset.toml`.
+        spec: A name of `names()`, or the path of a folder with a `dataset.toml`, of a folder with tables of LARD
+            (those that `onelip data runways` writes too) or of one such table.
         split: Name of the part.
         root: Folder of the set itself; default: a folder of the set's name in ONELIP_DATA, else in ../shared/data.
-        size: (h, w) to resize to on reading; for `scenes` the size that is drawn.
+            For `runways`: a folder that was rendered before; default: pictures are drawn on request.
+        size: (h, w) to resize to on reading; for `scenes` and `runways` the size that is drawn.
         cache: Keep the decoded bytes in memory.
-        images: For `scenes`: how many; the other sets have the size that they have.
+        images: For `scenes` and `runways`: how many; the other sets have the size that they have.
 
     Returns:
         The data set.
@@ -78,10 +85,16 @@ def open(  # noqa: A001 - read as data.open
         return scenes(
             count if images is None else images, size=size or (128, 192), seed=seed, split=split, cache=cache
         )
+    if spec == "runways" and root is None:
+        split = pick_split("runways", split, tuple(SPLITS))
+        count = SPLITS[split] if images is None else images
+        return runways(count, size or (256, 256), split=split, cache=cache)
     if images is not None:
         raise InputError(
-            explain("`images` fits only the drawn scenes", received=f"images={images} for {spec}")
+            explain("`images` fits only sets that are drawn", received=f"images={images} for {spec}")
         )
+    if spec == "runways" and root is not None:
+        return lard(root, split, size=size, cache=cache, name="runways")
     if str(spec) in _READERS:
         reader, folders = _READERS[str(spec)]
         place = Path(root) if root is not None else _find(str(spec), folders)
@@ -93,13 +106,15 @@ def open(  # noqa: A001 - read as data.open
 
 def _open_path(spec: str, split: str, *, size: tuple[int, int] | None, cache: bool) -> SegmentationDataset:
     path = Path(spec).expanduser()
+    if path.is_file() or (path.is_dir() and not (path / "dataset.toml").exists() and holds(path)):
+        return lard(path, split, size=size, cache=cache)
     if path.is_dir():
         return folder(path, split, size=size, cache=cache)
     close = get_close_matches(spec, names(), n=1)
     raise DataError(
         explain(
             f"there is no data set {spec!r}",
-            expected=f"one of {', '.join(names())}, or the path of a folder with a dataset.toml",
+            expected=f"one of {', '.join(names())}, or the path of a folder with a dataset.toml or tables of LARD",
             fix=f"did you mean {close[0]!r}?" if close else None,
         )
     )

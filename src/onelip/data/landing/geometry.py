@@ -1,0 +1,104 @@
+"""Corners, outlines and boxes in continuous pixels: pixel i covers [i, i + 1)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..runway.mask import polygon_mask
+
+Points = NDArray[np.float64]
+_STRIP = 16  # rows that are rasterised at once: bounds the memory of large pictures
+
+
+def convex_order(corners: Sequence[Sequence[float]] | Points) -> Points:
+    """Return four points in the order of a polygon, by angle around their centre.
+
+    LARD names the corners A, B, C, D in reading order: joined in that order they often cross.
+
+    Example:
+        >>> convex_order([(1, 0), (2, 0), (0, 4), (3, 4)]).tolist()  # as A, B, C, D: a bow tie
+        [[1.0, 0.0], [2.0, 0.0], [3.0, 4.0], [0.0, 4.0]]
+    """
+    points = np.asarray(corners, np.float64)
+    u, v = (points - points.mean(0)).T
+    return points[np.argsort(np.arctan2(v, u), kind="stable")]
+
+
+def crosses(corners: Sequence[Sequence[float]] | Points) -> bool:
+    """Whether the outline A-B-C-D crosses itself.
+
+    Example:
+        >>> crosses([(1, 0), (2, 0), (0, 4), (3, 4)]), crosses([(1, 0), (2, 0), (3, 4), (0, 4)])
+        (True, False)
+    """
+    a, b, c, d = np.asarray(corners, np.float64)
+    return _cut(a, b, c, d) or _cut(b, c, d, a)
+
+
+def _cut(a: Points, b: Points, c: Points, d: Points) -> bool:
+    """Whether the inner parts of the segments ab and cd cross."""
+    return _side(a, b, c) * _side(a, b, d) < 0 and _side(c, d, a) * _side(c, d, b) < 0
+
+
+def _side(a: Points, b: Points, c: Points) -> float:
+    return float((b[0] - a[0]) * (c[1] - a[1]) - (b[1] - a[1]) * (c[0] - a[0]))
+
+
+def dent(polygon: Points) -> float:
+    """Return how far a corner lies inside the hull of the others, in pixels; 0 for a convex polygon.
+
+    Example:
+        >>> dent(np.array([[0.0, 0], [4, 0], [4, 4], [0, 4]])), dent(np.array([[0.0, 0], [9, 0], [3, 3], [0, 9]]))
+        (0.0, 2.121...)
+    """
+    before, after = np.roll(polygon, 1, axis=0), np.roll(polygon, -1, axis=0)
+    chord, arm = after - before, polygon - before
+    cross = chord[:, 0] * arm[:, 1] - chord[:, 1] * arm[:, 0]
+    length = np.maximum(np.hypot(*chord.T), 1e-12)
+    sense = np.sign(area(polygon))
+    return float(max(0.0, np.max(sense * cross / length)))
+
+
+def area(polygon: Points) -> float:
+    """Return the signed area of a polygon (N, 2), in squared pixels."""
+    u, v = polygon.T
+    return float(0.5 * np.sum(u * np.roll(v, -1) - v * np.roll(u, -1)))
+
+
+def clip(polygon: Points, size: tuple[int, int]) -> Points:
+    """Return the part of a convex polygon inside a picture (h, w): a polygon again, (0, 2) where nothing is.
+
+    Example:
+        >>> clip(np.array([[-2.0, 1], [2, 1], [2, 3], [-2, 3]]), (4, 4)).tolist()
+        [[0.0, 1.0], [2.0, 1.0], [2.0, 3.0], [0.0, 3.0]]
+    """
+    for axis, limit, sign in ((0, 0.0, 1.0), (0, size[1], -1.0), (1, 0.0, 1.0), (1, size[0], -1.0)):
+        kept: list[Points] = []
+        inner = sign * (polygon[:, axis] - limit) if len(polygon) else np.empty(0)
+        for k in range(len(polygon)):
+            here, last = inner[k], inner[k - 1]
+            if (here >= 0) != (last >= 0):
+                share = last / (last - here)
+                kept.append(polygon[k - 1] + share * (polygon[k] - polygon[k - 1]))
+            if here >= 0:
+                kept.append(polygon[k])
+        polygon = np.array(kept).reshape(-1, 2)
+    return polygon
+
+
+def box(polygon: Points) -> Points:
+    """Return the box (x1, y1, x2, y2) around a polygon."""
+    return np.concatenate([polygon.min(0), polygon.max(0)])
+
+
+def rasterise(polygon: Points, size: tuple[int, int]) -> NDArray[np.uint8]:
+    """Return (h, w) bytes: 1 where at least half of a pixel lies inside a convex polygon."""
+    mask = np.zeros(size, np.uint8)
+    first, last = np.clip([polygon[:, 1].min(), polygon[:, 1].max() + 1], 0, size[0]).astype(int)
+    for top in range(first, last, _STRIP):
+        rows = min(_STRIP, size[0] - top)
+        mask[top : top + rows] = polygon_mask(polygon - (0.0, top), (rows, size[1]))
+    return mask

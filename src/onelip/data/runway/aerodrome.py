@@ -33,8 +33,8 @@ class Aerodrome:
         self.grass = vary(colours.grass, rng)
         self.dry = np.asarray(0.55 * self.grass + 0.45 * vary(colours.earth, rng), np.float32)
         self.fade = float(rng.uniform(8, 60))
-        self.stripe = float(rng.uniform(9, 26))
-        self.mown = float(rng.uniform(0.0, 0.09)) * (colours.order[0] > 0.5)  # no lawn in a desert
+        self.stripe = float(rng.uniform(9, 20))
+        self.mown = float(rng.uniform(0.0, 0.07)) * (colours.order[0] > 0.5)  # no lawn in a desert
         self.shown = scene.visible or rng.random() < 0.5
 
     def distance(self, ground: Ground) -> Array:

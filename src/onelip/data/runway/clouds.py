@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 _FOCAL = 600.0  # pixels: the sharpness that the clouds are drawn for
 _LOWEST = 0.02  # sine of elevation below which no cloud is drawn
 _SLICES = 5
+_FLAT = 0.3  # sine of elevation below which the heaps are flattened
 _HIGH = 8500.0  # metres, height of the streaks
 
 
@@ -32,7 +33,7 @@ class Clouds:
     def __init__(self, light: Light, rng: np.random.Generator) -> None:
         self.cover = light.clouds
         self.base = float(rng.uniform(1300, 2300))
-        self.thick = float(rng.uniform(20, 170))
+        self.thick = float(rng.uniform(20, 120))
         big = float(rng.uniform(1400, 3600))
         self.area = Sheet(
             (2.6 * big, big, 0.42 * big, 0.18 * big, 0.075 * big), (0.6, 0.8, 0.5, 0.32, 0.2), rng
@@ -66,8 +67,9 @@ class Clouds:
         """Colour and opacity of the slices, from the lowest to the highest."""
         clear = np.ones(ray.shape[0], np.float32)
         tone = np.zeros_like(clear)
+        gain = np.minimum(ray[:, 2] / np.float32(_FLAT), 1)  # closer slices far away, where steps would show
         for k in range(_SLICES):
-            reach = np.float32(self.base + k * self.thick) / ray[:, 2]
+            reach = (np.float32(self.base) + gain * np.float32(k * self.thick)) / ray[:, 2]
             foot = reach / ray[:, 2] * np.float32(0.7 / _FOCAL)
             level, spread = self.area.level(ray[:, 0] * reach, ray[:, 1] * reach, foot)
             cut = self.cut + self.steep * k

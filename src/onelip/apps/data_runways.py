@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -21,8 +22,6 @@ from onelip.apps.common import (
 
 if TYPE_CHECKING:
     from onelip.data.landing.recipe import Recipe
-
-_SHARES = (0.05, 0.25, 0.5, 0.75, 0.95)
 
 
 @guarded
@@ -87,8 +86,7 @@ def _render_and_show(recipe: Recipe, workers: int, out: Path) -> None:
 
         records = write(out, recipe, workers=workers, progress=report)
     results = {"kind": "data", "split": recipe.split, **summary(records), "recipe": recipe.to_dict()}
-    rows = [(f"{share:.0%}", *values) for share, *values in results["boxes"]["quantiles"]]
-    show_table("Sides of the box in pixels", ["quantile", "width", "height"], rows)
+    show_boxes(results["boxes"])
     typer.echo(
         f"{results['images']} pictures, {results['boxes']['count']} with a runway; {out / recipe.split}"
     )
@@ -103,29 +101,26 @@ def _render_and_show(recipe: Recipe, workers: int, out: Path) -> None:
 
 
 def summary(records: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Count pictures and boxes, and take quantiles of the sides of the boxes.
+    """Count pictures, biomes and boxes, and take quantiles of the sides of the boxes.
 
     Example:
-        >>> summary([{"box": [0, 0, 8, 4], "scene": {"biome": "dry"}}])["boxes"]["quantiles"][2]
-        (0.5, 8.0, 4.0)
+        >>> summary([{"box": [0, 0, 8, 4], "scene": {"biome": "dry"}}])["biomes"]
+        {'dry': 1}
     """
-    import numpy as np
+    from onelip.data.landing.geometry import box_quantiles
 
-    boxes = np.array([r["box"] for r in records if r["box"] is not None], dtype=float).reshape(-1, 4)
-    sides = boxes[:, 2:] - boxes[:, :2]
-    quantiles = (
-        [(share, *np.quantile(sides, share, axis=0).round(2).tolist()) for share in _SHARES]
-        if len(sides)
-        else []
-    )
-    biomes: dict[str, int] = {}
-    for found in records:
-        biomes[found["scene"]["biome"]] = biomes.get(found["scene"]["biome"], 0) + 1
+    biomes = Counter(found["scene"]["biome"] for found in records)
     return {
         "images": len(records),
-        "boxes": {"count": len(boxes), "quantiles": quantiles},
+        "boxes": box_quantiles([found["box"] for found in records if found["box"] is not None]),
         "biomes": dict(sorted(biomes.items())),
     }
+
+
+def show_boxes(boxes: dict[str, Any]) -> None:
+    """Print the quantiles of the sides of boxes."""
+    rows = [(f"{share:.0%}", *values) for share, *values in boxes["quantiles"]]
+    show_table("Sides of the box in pixels", ["quantile", "width", "height"], rows)
 
 
 def _range(text: str | None, option: str) -> tuple[float, ...] | None:

@@ -77,9 +77,11 @@ def _place(name: str) -> str | None:
         return "drawn on request"
     for split in ("val", "test", "train"):
         try:
-            return f"{len(data.open(name, split))} images in {split}"
+            dataset = data.open(name, split)
         except errors.DataError:
             continue
+        what = "labels without pictures" if getattr(dataset, "label_only", False) else "images"
+        return f"{len(dataset)} {what} in {split}"
     return None
 
 

@@ -28,4 +28,5 @@ from .streets import SceneDataset as SceneDataset
 from .streets import scenes as scenes
 from .summary import ClassStatistics as ClassStatistics
 from .summary import class_statistics as class_statistics
+from .summary import contact as contact
 from .summary import inspect as inspect

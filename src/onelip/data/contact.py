@@ -6,12 +6,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from .dataset import Pixels, read_image
 
-Box = Sequence[float]
-Polygon = Sequence[Sequence[float]]
+Box = Sequence[float] | NDArray[np.float64]
+Polygon = Sequence[Sequence[float]] | NDArray[np.float64]
 Shown = tuple[Path | Pixels, Box | None, Polygon | None, str]
 
 _TILE, _COLUMNS, _LINE = 256, 6, 14

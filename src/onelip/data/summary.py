@@ -9,8 +9,12 @@ from typing import Any
 
 import numpy as np
 
+from ..core.checks import positive_int
 from ..core.errors import DataError, explain
-from .dataset import VOID, SegmentationDataset
+from .contact import Shown, sheet
+from .dataset import VOID, Pixels, SegmentationDataset
+from .landing.geometry import area, clip
+from .landing.reader import LardDataset
 
 
 @dataclass(frozen=True)
@@ -77,7 +81,8 @@ def inspect(dataset: SegmentationDataset) -> dict[str, Any]:
     Returns:
         A JSON-ready report: name, split, images, sizes (h x w -> number), classes (name, share, images, weight),
         void share, mean and std of the pixels per channel, and `problems`: one sentence for each image that cannot
-        be used. The figures are those of the usable images.
+        be used. The figures are those of the usable images. For LARD also `LardDataset.facts()`; without pictures the
+        shares are those of the outlines, and mean and std are None.
 
     Example:
         >>> from onelip import data
@@ -85,6 +90,12 @@ def inspect(dataset: SegmentationDataset) -> dict[str, Any]:
         >>> report["sizes"], report["problems"]
         ({'32x48': 2}, [])
     """
+    if not isinstance(dataset, LardDataset):
+        return _from_files(dataset)
+    return {**(_from_corners(dataset) if dataset.label_only else _from_files(dataset)), **dataset.facts()}
+
+
+def _from_files(dataset: SegmentationDataset) -> dict[str, Any]:
     sizes: Counter[str] = Counter()
     problems: list[str] = []
     pixels, shown, present = (np.zeros(256, dtype=np.int64) for _ in range(3))
@@ -104,6 +115,22 @@ def inspect(dataset: SegmentationDataset) -> dict[str, Any]:
         moments += values.sum(0), (values**2).sum(0)
         colours += len(values)
     return _report(dataset, sizes, problems, (pixels, shown, present), moments / max(colours, 1))
+
+
+def _from_corners(dataset: LardDataset) -> dict[str, Any]:
+    """The same of a set without pictures: areas of outlines in place of counts of pixels, no colours."""
+    sizes: Counter[str] = Counter()
+    pixels, shown, present = (np.zeros(256, dtype=np.int64) for _ in range(3))
+    for entry in dataset.entries:
+        (h, w), polygon = entry.label.size, entry.label.polygon
+        sizes[f"{h}x{w}"] += 1
+        inside = 0 if polygon is None else round(abs(area(clip(polygon, (h, w)))))
+        counts = np.array([h * w - inside, inside])
+        pixels[:2] += counts
+        shown[:2] += counts > 0
+        present[:2] += (counts > 0) * h * w
+    report = _report(dataset, sizes, [], (pixels, shown, present), np.zeros((2, 3)))
+    return {**report, "mean": None, "std": None}
 
 
 def _report(
@@ -132,3 +159,47 @@ def _report(
         "std": spread.round(4).tolist(),
         "problems": problems,
     }
+
+
+def contact(dataset: SegmentationDataset, count: int = 24) -> Pixels:
+    """Draw a contact sheet of images, evenly spread over a data set, with their labels.
+
+    Runways get their outline and box (on plain grey where the pictures are absent); other sets are tinted with the
+    colours of their classes. Images that cannot be read are left out.
+
+    Args:
+        dataset: Any data set.
+        count: Number of images, at most.
+
+    Returns:
+        (H, W, 3) bytes.
+
+    Example:
+        >>> from onelip import data
+        >>> contact(data.scenes(2, (32, 48))).shape
+        (185, 512, 3)
+    """
+    total = min(positive_int("count", count), len(dataset))
+    shown: list[Shown] = []
+    for index in (k * len(dataset) // total for k in range(total)):
+        try:
+            shown.append(_shown(dataset, index))
+        except DataError:
+            continue
+    return sheet(shown)
+
+
+def _shown(dataset: SegmentationDataset, index: int) -> Shown:
+    name = dataset.ids[index]
+    if isinstance(dataset, LardDataset):
+        if dataset.label_only:
+            size = dataset.size or dataset.entries[index].label.size
+            image = np.full((*size, 3), 90, np.uint8)
+        else:
+            image = dataset.read(index)[0]
+        return image, dataset.boxes[index], dataset.corners[index], name
+    image, labels = dataset.read(index)
+    colours = np.zeros((256, 3), np.float32)
+    colours[: len(dataset.palette)] = dataset.palette
+    mixed = np.where((labels == VOID)[..., None], image, 0.55 * image + 0.45 * colours[labels])
+    return mixed.astype(np.uint8), None, None, name

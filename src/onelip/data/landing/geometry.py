@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,6 +11,7 @@ from numpy.typing import NDArray
 from ..runway.mask import polygon_mask
 
 Points = NDArray[np.float64]
+_SHARES = (0.05, 0.25, 0.5, 0.75, 0.95)
 _STRIP = 16  # rows that are rasterised at once: bounds the memory of large pictures
 
 
@@ -92,6 +94,19 @@ def clip(polygon: Points, size: tuple[int, int]) -> Points:
 def box(polygon: Points) -> Points:
     """Return the box (x1, y1, x2, y2) around a polygon."""
     return np.concatenate([polygon.min(0), polygon.max(0)])
+
+
+def box_quantiles(boxes: Sequence[Sequence[float]] | Sequence[Points]) -> dict[str, Any]:
+    """Return the number of boxes and quantiles (share, width, height) of their sides, JSON-ready.
+
+    Example:
+        >>> box_quantiles([(0, 0, 8, 4)])["quantiles"][2]
+        (0.5, 8.0, 4.0)
+    """
+    corners = np.asarray(boxes, np.float64).reshape(-1, 4)
+    sides = corners[:, 2:] - corners[:, :2]
+    values = [(q, *np.quantile(sides, q, axis=0).round(2).tolist()) for q in _SHARES] if len(sides) else []
+    return {"count": len(sides), "quantiles": values}
 
 
 def rasterise(polygon: Points, size: tuple[int, int]) -> NDArray[np.uint8]:

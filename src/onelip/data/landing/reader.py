@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -13,7 +15,7 @@ from ...core.errors import DataError, explain
 from ...core.files import read_json
 from ..dataset import LabelTable, Pixels, SegmentationDataset, check_size, read_image, read_values
 from ..runway.dataset import CLASSES, PALETTE
-from .geometry import Points, rasterise
+from .geometry import Points, box_quantiles, rasterise
 from .labels import Label, Repairs, label
 from .schema import Row, read_table
 from .tables import choose, find
@@ -66,6 +68,30 @@ class LardDataset(SegmentationDataset):
     def label_only(self) -> bool:
         """Whether no picture is there: labels can be looked at, nothing can be trained."""
         return len(self.missing) == len(self.entries)
+
+    def facts(self) -> dict[str, Any]:
+        """Return what tables of LARD tell beyond pixels, JSON-ready.
+
+        Returns:
+            rows of the tables and how many were dropped; types and sizes of the stored pictures with their numbers;
+            boxes: number and quantiles (share, width, height) of the visible parts in pixels as they are read;
+            repairs: kind, number, meaning and the first three pictures; label_only; missing: number of pictures.
+        """
+        sizes = Counter(f"{row.height}x{row.width}" for row in self.rows)
+        found = self.repairs.found
+        return {
+            "rows": self.repairs.rows,
+            "dropped": self.repairs.dropped,
+            "types": dict(Counter(row.type or "-" for row in self.rows).most_common()),
+            "stored_sizes": dict(sizes.most_common()),
+            "boxes": box_quantiles([b for b in self.boxes if b is not None]),
+            "repairs": [
+                {"kind": kind, "count": count, "meaning": text, "first": found[kind][:3]}
+                for kind, count, text in self.repairs.lines()
+            ],
+            "label_only": self.label_only,
+            "missing": len(self.missing),
+        }
 
     def _scaled(self, known: Label, points: Points | None) -> Points | None:
         if points is None:

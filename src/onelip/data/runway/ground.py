@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from ...core.errors import InputError, explain
 from .sampling import Array
 
 Scalar = np.float32
@@ -45,6 +46,7 @@ class Ground:
         The renderer's footprints are iso = (short long^2)^(1/3) and sharp = max(short, 0.7 long).
         """
         x, y, iso, sharp, view = (np.asarray(a, np.float32) for a in (x, y, iso, sharp, view))
+        _check(x, y, iso, sharp, view)
         flat = np.maximum(np.hypot(view[:, 0], view[:, 1]), np.float32(1e-6))
         iso = np.clip(iso, _FINEST, _FARTHEST)
         long = np.clip(sharp / np.float32(0.7), iso, _FARTHEST)
@@ -69,3 +71,19 @@ class Ground:
         ahead = self.hx * nx + self.hy * ny
         aside = self.hy * nx - self.hx * ny
         return np.asarray(np.sqrt(np.square(self.long * ahead) + np.square(self.short * aside)))
+
+
+def _check(x: Array, y: Array, iso: Array, sharp: Array, view: Array) -> None:
+    """Refuse arrays that do not fit together or are not finite."""
+    shapes = [a.shape for a in (x, y, iso, sharp, view)]
+    fit = x.ndim == 1 and shapes == [x.shape] * 4 + [(*x.shape, 3)]
+    if fit and all(np.isfinite(a).all() for a in (x, y, iso, sharp, view)):
+        return
+    raise InputError(
+        explain(
+            "the ground cannot be coloured",
+            received=f"shapes {shapes}" if not fit else "NaN or infinite coordinates",
+            expected="x, y, iso, sharp of shape (N,) and view of shape (N, 3), all finite",
+            fix="leave out the rays that meet no ground",
+        )
+    )

@@ -10,7 +10,7 @@ from .aerodrome import Aerodrome
 from .fields import Fields
 from .ground import Ground
 from .noise import Octave
-from .palette import PALETTES
+from .palette import palette
 from .relief import Relief
 from .roads import Roads
 from .sampling import Array
@@ -32,7 +32,7 @@ class Land:
     """
 
     def __init__(self, scene: Scene) -> None:
-        colours = PALETTES[scene.biome]
+        colours = palette(scene.biome)
         angle = np.radians(scene.light.azimuth)
         toward = np.array([np.sin(angle), np.cos(angle)], np.float32)
         shade = float(min(1 / np.tan(np.radians(max(scene.light.elevation, 5.0))), 6.0))
@@ -56,6 +56,13 @@ class Land:
             iso: Footprints for noise (N,), metres.
             sharp: Footprints for sharp patterns (N,), metres.
             view: Unit rays from the camera (N, 3), for what depends on the line of sight.
+
+        Guarantee:
+            Finite, in [0, 1], and for each point a function of its own row alone: the same points in another
+            order or number have the same colours.
+
+        Raises:
+            InputError: the arrays do not fit together or hold NaN or infinities.
         """
         ground = Ground.seen(x, y, iso, sharp, view)
         distance = self.aerodrome.distance(ground)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ...core.errors import InputError, explain
 from .noise import Octave, amplitude
 from .sampling import Array
 
@@ -19,10 +20,22 @@ _CONTRAST = 3.912  # -ln(0.02): at the visibility a contrast of one is seen as t
 def transmission(distance: Array | float, visibility: float) -> Array:
     r"""Return the share of light that crosses `distance` metres of air: exp(-3.912 distance / visibility).
 
+    Raises:
+        InputError: the visibility is not a positive number.
+
     Example:
         >>> transmission(np.float32([0, 10_000]), 10_000.0).round(3).tolist()
         [1.0, 0.019999999552965164]
     """
+    if not 0 < visibility < np.inf:
+        raise InputError(
+            explain(
+                "haze cannot be computed",
+                received=f"visibility={visibility}",
+                expected="a positive number of metres",
+                fix="6000 is hazy, 100000 is clear",
+            )
+        )
     return np.asarray(np.exp(np.asarray(distance, np.float32) * np.float32(-_CONTRAST / visibility)))
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ...core.errors import InputError, explain
 from .sampling import Array
 
 Color = tuple[float, float, float]
@@ -178,6 +179,28 @@ PALETTES = {
         hedges=(0.3, 0.9),
     ),
 }
+
+
+def palette(biome: str) -> Palette:
+    """Return the palette of a biome.
+
+    Raises:
+        InputError: there is no such biome.
+
+    Example:
+        >>> palette("desert").grass
+        (0.57, 0.48, 0.35)
+    """
+    if biome not in PALETTES:
+        raise InputError(
+            explain(
+                "there is no such biome",
+                received=repr(biome),
+                expected=f"one of {', '.join(PALETTES)}",
+                fix="choose one of these names",
+            )
+        )
+    return PALETTES[biome]
 
 
 def vary(color: Color | Array, rng: np.random.Generator, *, spread: float = 0.05) -> Array:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from ...core.errors import InputError, explain
+
 Array = NDArray[np.float32]
 _THINNEST = np.float32(1e-3)  # metres: narrower windows would divide rounding errors by almost nothing
 
@@ -52,10 +54,22 @@ def pulses(c: Array, w: Array | float, *, period: float, on: float, start: float
     Returns:
         Shares in [0, 1], float32: 0 or 1 where w is small, on / period where w is large.
 
+    Raises:
+        InputError: `on` is not in [0, period], or `period` is not positive.
+
     Example:
         >>> pulses(np.float32([1, 4, 0]), np.float32([1, 1, 10]), period=5, on=2).tolist()
         [1.0, 0.0, 0.4000000059604645]
     """
+    if not (period > 0 and 0 <= on <= period):
+        raise InputError(
+            explain(
+                "a train of pulses has no such pulse",
+                received=f"period={period}, on={on}",
+                expected="period > 0 and 0 <= on <= period, metres",
+                fix="give lengths in metres",
+            )
+        )
     width = np.maximum(w, _THINNEST)
     middle = c - start
     low = _filled(middle - 0.5 * width, period, on)

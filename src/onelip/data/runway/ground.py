@@ -11,7 +11,7 @@ from ...core.errors import InputError, explain
 from .sampling import Array
 
 Scalar = np.float32
-_FINEST, _FARTHEST = 1e-3, 1e6  # metres: finer and farther count as this, for float32 to hold
+_FINEST, FARTHEST = 1e-3, 1e6  # metres: finer and farther count as this, for float32 to hold
 _FLATTEST = 24.0  # metres per metre: flatter lines of sight count as this, or trees would hide all far ground
 
 
@@ -48,9 +48,9 @@ class Ground:
         x, y, iso, sharp, view = (np.asarray(a, np.float32) for a in (x, y, iso, sharp, view))
         _check(x, y, iso, sharp, view)
         flat = np.maximum(np.hypot(view[:, 0], view[:, 1]), np.float32(1e-6))
-        iso = np.clip(iso, _FINEST, _FARTHEST)
-        long = np.clip(sharp / np.float32(0.7), iso, _FARTHEST)
-        x, y = (np.clip(a, -_FARTHEST, _FARTHEST) for a in (x, y))
+        iso = np.clip(iso, _FINEST, FARTHEST)
+        long = np.clip(sharp / np.float32(0.7), iso, FARTHEST)
+        x, y = (np.clip(a, -FARTHEST, FARTHEST) for a in (x, y))
         short = np.minimum(iso**3 / long**2, long)
         down = np.maximum(-view[:, 2], np.float32(1e-6))
         ahead = np.asarray(view / flat[:, None], np.float32)

@@ -73,5 +73,5 @@ class Land:
         self.aerodrome.paint(colour, ground, distance)
         gain = self.relief.gain(ground, distance)
         for strength, octave in zip((0.06, 0.05, 0.04, 0.035, 0.035), self.texture, strict=True):
-            gain += np.float32(strength) * octave.seen(x, y, iso)
+            gain += np.float32(strength) * octave.seen(ground.x, ground.y, ground.iso)
         return np.asarray(np.clip(colour * gain[:, None], 0, 1), np.float32)

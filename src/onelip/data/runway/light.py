@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ...core.errors import InputError, explain
-from .noise import Octave, amplitude
+from .ground import FARTHEST
+from .noise import Sheet, above, cut_for
 from .sampling import Array
 
 if TYPE_CHECKING:
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from .sky import Sky
 
 _CONTRAST = 3.912  # -ln(0.02): at the visibility a contrast of one is seen as two per cent
+_SOFT = 0.2  # of the noise's deviation: how softly a shadow ends
 
 
 def transmission(distance: Array | float, visibility: float) -> Array:
@@ -57,7 +59,7 @@ class Sunlight:
         self.sun = np.asarray(tint * (light.exposure * strength * 1.12), np.float32)
         self.shadow = np.array([0.50, 0.54, 0.62], np.float32)
         self.covered = light.clouds if light.cloud_shadows else 0.0
-        self.octaves = [Octave.drawn(size, rng) for size in (2200.0, 800.0, 300.0)]
+        self.area = Sheet((2600.0, 900.0, 300.0), (0.8, 0.55, 0.25), rng)
 
     def shade(self, albedo: Array, x: Array, y: Array, iso: Array) -> Array:
         """Return the colour (N, 3) of ground of `albedo` (N, 3) at points (N,) with footprints `iso` (N,), metres."""
@@ -69,9 +71,6 @@ class Sunlight:
 
     def shadowed(self, x: Array, y: Array, iso: Array) -> Array:
         """Return how deep each point lies in the shadow of clouds, in [0, 1]."""
-        height = sum(
-            gain * octave.seen(x, y, iso) for gain, octave in zip((0.8, 0.5, 0.25), self.octaves, strict=True)
-        )
-        depth = np.clip((height - (1.3 - 1.5 * self.covered)) * 1.8, 0, 1)
-        wide = amplitude(4000.0, iso)
-        return np.asarray(depth * wide + 0.35 * self.covered * (1 - wide), np.float32)
+        x, y = (np.clip(a, -FARTHEST, FARTHEST) for a in (x, y))
+        level, spread = self.area.level(x, y, iso)
+        return above(level, spread + np.float32(_SOFT), cut_for(0.03 + 0.5 * self.covered))

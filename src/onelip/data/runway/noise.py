@@ -158,13 +158,14 @@ def _bilinear(tile: Array, u: Array, v: Array) -> Array:
 
 def dice(i: NDArray[np.int32], j: NDArray[np.int32], seed: int) -> NDArray[np.uint32]:
     """Return one well-mixed number below 2^32 per grid cell, the same for the same (i, j, seed)."""
-    mixed = i.astype(np.uint32) * np.uint32(0x9E3779B1)
-    mixed ^= j.astype(np.uint32) * np.uint32(0x85EBCA77)
-    mixed += np.uint32(seed & 0xFFFFFFFF)
-    for shift, factor in ((16, 0x7FEB352D), (15, 0x846CA68B)):
-        mixed ^= mixed >> np.uint32(shift)
-        mixed *= np.uint32(factor)
-    mixed ^= mixed >> np.uint32(16)
+    mixed = i.astype(np.uint32) + np.uint32(seed & 0xFFFFFFFF)
+    for part in (j.astype(np.uint32), np.uint32(0)):
+        mixed ^= mixed >> np.uint32(16)
+        mixed *= np.uint32(0x7FEB352D)
+        mixed ^= mixed >> np.uint32(15)
+        mixed *= np.uint32(0x846CA68B)
+        mixed ^= mixed >> np.uint32(16)
+        mixed += part * np.uint32(0x9E3779B1)
     return mixed
 
 

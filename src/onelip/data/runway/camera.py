@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ...core.errors import InputError, explain
 from .scene import Pose
 
 FIELD_OF_VIEW = 33.507  # degrees over the height of the picture, without LARD's watermark bands
@@ -56,6 +57,9 @@ class Camera:
         pose: Place and axes.
         size: (h, w) of the picture.
 
+    Raises:
+        InputError: the place is not above the ground, or a number not finite.
+
     Attributes:
         focal: Focal length in pixels.
         dip: Sine of the angle below the level at which the ground ends and the sky begins.
@@ -70,6 +74,14 @@ class Camera:
     def __init__(self, pose: Pose, size: tuple[int, int]) -> None:
         self.size = size
         self.position = pose.position
+        if not (np.isfinite([*self.position, *np.concatenate(pose.axes)]).all() and self.position[2] > 0):
+            raise InputError(
+                explain(
+                    "such a camera sees no approach",
+                    received=pose,
+                    expected="finite numbers, and a place above the ground: distance > 0, 0 < glide < 90",
+                )
+            )
         self.forward, self.right, self.up = pose.axes
         self.focal = focal(size[0])
         self.dip = float(self.position[2]) / _FARTHEST

@@ -34,13 +34,13 @@ def paint(runway: Runway, x: Array, y: Array, wx: Array, wy: Array) -> Array:
     # The far end is the near end of the opposite direction: (x, y) -> (-x, length - y).
     far = y > runway.length / 2
     nx, ny = np.where(far, -x, x), np.where(far, runway.length - y, y)
-    side = np.abs(nx)
-    share = cover(side, runway.width / 2 - _LINE, runway.width / 2, wx) * cover(y, 0, runway.length, wy)
+    edge = _both(x, runway.width / 2 - _LINE, runway.width / 2, wx)
+    share = edge * cover(y, 0, runway.length, wy)
     share += _centreline(runway, x, y, wx, wy)
-    share += _threshold(runway, side, ny, wx, wy)
+    share += _threshold(runway, nx, ny, wx, wy)
     for left, right, start, stop in rectangles(runway):
         near = np.flatnonzero((ny > start - wy) & (ny < stop + wy))
-        share[near] += cover(side[near], left, right, wx[near]) * cover(ny[near], start, stop, wy[near])
+        share[near] += _both(nx[near], left, right, wx[near]) * cover(ny[near], start, stop, wy[near])
     for end in (False, True):
         share += _designation(runway, (nx, ny, wx, wy), far == end, end)
     return np.asarray(np.clip(share, 0, 1), np.float32)
@@ -91,15 +91,29 @@ def designation(runway: Runway, far: bool) -> tuple[int, str]:
 
 def _centreline(runway: Runway, x: Array, y: Array, wx: Array, wy: Array) -> Array:
     start = 102.0 if runway.letter else 90.0
-    dashes = pulses(y, wy, period=50.0, on=30.0, start=start) * cover(y, start, runway.length - start, wy)
+    dashes = _train(y, wy, (start, runway.length - start), period=50.0, on=30.0)
     return cover(x, -_LINE / 2, _LINE / 2, wx) * dashes
 
 
-def _threshold(runway: Runway, side: Array, y: Array, wx: Array, wy: Array) -> Array:
+def _threshold(runway: Runway, x: Array, y: Array, wx: Array, wy: Array) -> Array:
     """Stripes 1.8 m wide and 1.8 m apart from 6 to 36 m, with a double gap in the middle."""
-    last = _STRIPE * stripes(runway)
-    teeth = pulses(side, wx, period=2 * _STRIPE, on=_STRIPE, start=_STRIPE)
-    return teeth * cover(side, _STRIPE, last, wx) * cover(y, 6, 36, wy)
+    ends = (_STRIPE, _STRIPE * stripes(runway))
+    teeth = _train(x, wx, ends, period=2 * _STRIPE, on=_STRIPE)
+    teeth += _train(-x, wx, ends, period=2 * _STRIPE, on=_STRIPE)
+    return np.asarray(teeth * cover(y, 6, 36, wy))
+
+
+def _both(x: Array, left: float, right: float, wx: Array) -> Array:
+    """Return the share of an interval and its mirror image."""
+    return cover(x, left, right, wx) + cover(-x, left, right, wx)
+
+
+def _train(c: Array, w: Array, ends: tuple[float, float], *, period: float, on: float) -> Array:
+    """Return the share of the pulses that begin at ends[0] and stop at ends[1], exact for any footprint."""
+    low, high = (np.asarray(np.clip(e, *ends), np.float32) for e in (c - w / 2, c + w / 2))
+    middle = np.asarray(low + high, np.float32) / np.float32(2)
+    inside = pulses(middle, high - low, period=period, on=on, start=ends[0])
+    return np.asarray(inside * (high - low) / w)
 
 
 def _designation(runway: Runway, place: tuple[Array, ...], here: NDArray[np.bool_], end: bool) -> Array:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from ...core.errors import InputError, explain
 from .buildings import Buildings
 from .camera import Array, Camera, Hits, Points
 from .land import Land
@@ -50,18 +51,44 @@ def render(scene: Scene, size: tuple[int, int]) -> Rendered:
         The mask is that of the four corners' quadrilateral, which is the exact picture of the runway: a pixel is
         labelled where at least half of 64 rays through it meet the runway. The bytes depend on the arguments alone.
 
+    Raises:
+        InputError: the camera is not above the ground, or the runway not wholly before it.
+
     Example:
         >>> from onelip import data
         >>> drawn = render(data.runways(1, 64).scene(0), (64, 64))
         >>> drawn.image.shape, drawn.corners.shape, drawn.box is None
         ((64, 64, 3), (4, 2), False)
     """
-    camera = Camera(scene.pose, size)
-    points, _ = camera.project(corners(scene.runway))
-    image = expose(_colours(scene, camera, box(points)).reshape(*size, 3), scene)
-    if not scene.visible:
-        return Rendered(image, np.zeros(size, np.uint8), points, None, scene)
-    return Rendered(image, polygon_mask(points, size), points, box(points), scene)
+    points = outline(scene, size)
+    colours = _colours(scene, Camera(scene.pose, size), box(points))
+    image = expose(colours.reshape(*size, 3), scene)
+    return Rendered(image, label(scene, size), points, box(points) if scene.visible else None, scene)
+
+
+def outline(scene: Scene, size: tuple[int, int]) -> Points:
+    """Return the corners (4, 2) of the runway in pixels: near left, near right, far right, far left.
+
+    Raises:
+        InputError: a corner is not more than 1 m before the camera, so that it has no picture.
+    """
+    points, depth = Camera(scene.pose, size).project(corners(scene.runway))
+    if depth.min() <= 1:
+        raise InputError(
+            explain(
+                "the runway is not wholly before the camera",
+                received=f"a corner at a depth of {depth.min():.4g} m",
+                expected="more than 1 m for all four",
+                why="the label is the polygon of their pictures",
+                fix="move the camera back or turn it toward the runway",
+            )
+        )
+    return points
+
+
+def label(scene: Scene, size: tuple[int, int]) -> NDArray[np.uint8]:
+    """Return the mask (h, w) of a scene without its picture: 1 runway, 0 background."""
+    return polygon_mask(outline(scene, size), size) if scene.visible else np.zeros(size, np.uint8)
 
 
 class _Paved:

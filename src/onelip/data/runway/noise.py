@@ -82,7 +82,7 @@ class Octave:
         scale = STEPS / self.size
         cos, sin = np.cos(_TURNS[self.tile]) * scale, np.sin(_TURNS[self.tile]) * scale
         return _bilinear(
-            tiles()[self.tile].ravel(),
+            self.tile,
             x * np.float32(cos) + y * np.float32(sin) + np.float32(self.shift[0]),
             y * np.float32(cos) - x * np.float32(sin) + np.float32(self.shift[1]),
         )
@@ -140,20 +140,30 @@ def cut_for(share: float) -> float:
     return NormalDist().inv_cdf(1 - min(max(share, 1e-9), 1 - 1e-9))
 
 
-def _bilinear(tile: Array, u: Array, v: Array) -> Array:
-    """Look up a periodic tile, flattened, at continuous positions in samples."""
+@lru_cache(maxsize=4)
+def _corners(tile: int) -> tuple[Array, Array, Array, Array]:
+    """A tile with its first row and column repeated, flattened, from its four lowest corners on."""
+    flat = np.pad(tiles()[tile], ((0, 1), (0, 1)), mode="wrap").ravel()
+    return flat, flat[1:], flat[SIDE + 1 :], flat[SIDE + 2 :]
+
+
+def _bilinear(tile: int, u: Array, v: Array) -> Array:
+    """Look up a periodic tile at continuous positions in samples."""
     left, top = np.floor(u), np.floor(v)
     fu, fv = u - left, v - top
-    i, j = left.astype(np.int32) & (SIDE - 1), (top.astype(np.int32) & (SIDE - 1)) * SIDE
-    i2, j2 = (i + 1) & (SIDE - 1), (j + SIDE) & (SIDE * SIDE - 1)
-    one = tile[j + i]
-    one += (tile[j + i2] - one) * fu
-    two = tile[j2 + i]
-    two += (tile[j2 + i2] - two) * fu
-    two -= one
-    two *= fv
-    one += two
-    return one
+    at = (left.astype(np.int32) & (SIDE - 1)).astype(np.intp)
+    at += (top.astype(np.int32) & (SIDE - 1)).astype(np.intp) * (SIDE + 1)
+    one, beside, below, across = (corner.take(at, mode="clip") for corner in _corners(tile))
+    beside -= one
+    beside *= fu
+    one += beside
+    across -= below
+    across *= fu
+    below += across
+    below -= one
+    below *= fv
+    one += below
+    return np.asarray(one)
 
 
 def dice(i: NDArray[np.int32], j: NDArray[np.int32], seed: int) -> NDArray[np.uint32]:

@@ -54,7 +54,7 @@ class Sunlight:
         light = scene.light
         rng = scene.rng("light")
         warmth = float(np.exp(-light.elevation / 18.0))
-        strength = 0.80 + 0.20 * float(np.sin(np.radians(light.elevation))) ** 0.5
+        strength = 0.80 + 0.20 * max(float(np.sin(np.radians(light.elevation))), 0.0) ** 0.5
         tint = np.array([1 + 0.10 * warmth, 1 - 0.04 * warmth, 1 - 0.24 * warmth])
         self.sun = np.asarray(tint * (light.exposure * strength * 1.12), np.float32)
         self.shadow = np.array([0.50, 0.54, 0.62], np.float32)

@@ -154,7 +154,9 @@ def _within(camera: Camera, around: Points, margin: float) -> Pixels:
 
 def _pave(paved: _Paved, camera: Camera, albedo: Array, hits: Hits, where: Pixels, around: Points) -> None:
     """Lay the pavement over `albedo` (N, 3), the ground at the pixels `where`: 3 x 3 rays around the runway."""
-    close = np.isin(where, _within(camera, around, _MARGIN), assume_unique=True)
+    inside = np.zeros(camera.size[0] * camera.size[1], bool)
+    inside[_within(camera, around, _MARGIN)] = True
+    close = inside[where]
     coarse = np.flatnonzero(~close)
     colour, cover = paved.layer(hits.take(coarse))
     albedo[coarse] = albedo[coarse] * (1 - cover[:, None]) + colour

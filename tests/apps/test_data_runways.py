@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,7 @@ from PIL import Image
 from onelip import data
 from onelip.apps.cli import main
 
-COUNT = 24
+COUNT = 16
 SMALL = ["data", "runways", "--n", str(COUNT), "--size", "64x80", "--negatives", "0.2", "--seed", "3"]
 
 
@@ -53,9 +54,9 @@ def start(out: Path, workers: int = 2) -> subprocess.Popen[str]:
     )
 
 
-def wait_for(out: Path, pictures: int) -> None:
+def wait_for(reached: Callable[[], bool]) -> None:
     limit = time.monotonic() + 60
-    while len(list(out.glob("train/images/0*.png"))) < pictures:
+    while not reached():
         assert time.monotonic() < limit
         time.sleep(0.002)
 
@@ -73,18 +74,19 @@ def alive(session: int) -> list[int]:
     return found
 
 
+def kill_after(out: Path, *, pictures: int, workers: int) -> None:
+    process = start(out, workers)
+    wait_for(lambda: len(list(out.glob("train/images/0*.png"))) >= pictures)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait(10)
+    wait_for(lambda: not alive(process.pid))  # workers must not outlive the command
+    assert not (out / "train" / "train.csv").exists()
+
+
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks for orphans in /proc")
 def test_killed_sets_resume_to_the_same_bytes(finished, tmp_path, call):
-    for pictures in (1, 7):
-        process = start(tmp_path)
-        wait_for(tmp_path, pictures)
-        os.kill(process.pid, signal.SIGKILL)
-        process.wait(10)
-        limit = time.monotonic() + 10
-        while alive(process.pid):  # workers must not outlive the command
-            assert time.monotonic() < limit
-            time.sleep(0.02)
-        assert not (tmp_path / "train" / "train.csv").exists()
+    kill_after(tmp_path, pictures=1, workers=1)
+    kill_after(tmp_path, pictures=7, workers=2)
     (tmp_path / "train" / "images" / ".000001.png.left").write_bytes(b"torn")
     with (tmp_path / "train" / "progress.jsonl").open("a") as file:
         file.write('{"index": 3, "image": "ima')
@@ -94,14 +96,15 @@ def test_killed_sets_resume_to_the_same_bytes(finished, tmp_path, call):
 
 def test_interruption_exits_130_and_keeps_what_is_done(finished, tmp_path, call):
     process = start(tmp_path)
-    wait_for(tmp_path, 2)
+    journal = tmp_path / "train" / "progress.jsonl"
+    wait_for(lambda: journal.is_file() and journal.read_text().count("\n") >= 2)
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to all of them
     _, errors = process.communicate(timeout=30)
     assert process.returncode == 130
     assert "Traceback" not in errors
     assert not (tmp_path / "train" / "train.csv").exists()
     kept = {p.name: p.stat().st_mtime_ns for p in (tmp_path / "train" / "images").glob("0*.png")}
-    lines = (tmp_path / "train" / "progress.jsonl").read_text().splitlines()
+    lines = journal.read_text().splitlines()
     assert 2 <= len(lines) <= len(kept) < COUNT
     recorded = {Path(json.loads(line)["image"]).name for line in lines}
     assert call(*SMALL, "--workers", "1", "--out", tmp_path).returncode == 0

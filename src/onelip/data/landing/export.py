@@ -62,7 +62,7 @@ def row(known: Record) -> Row:
         runway=name,
         slant_distance=math.hypot(x, y, z),
         along_track_distance=-y,
-        height_above_runway=z,
+        height_above_runway=abs(z),  # LARD drops the sign
         lateral_path_angle=math.degrees(math.atan2(x, LATERAL_APEX - y)),
         vertical_path_angle=math.degrees(math.atan2(z, VERTICAL_APEX - y)),
         yaw=(10.0 * runway["number"] + pose["yaw"]) % 360.0,

@@ -16,7 +16,7 @@ from ...core.files import read_json
 from ..dataset import LabelTable, Pixels, SegmentationDataset, check_size, read_image, read_values
 from ..runway.dataset import CLASSES, PALETTE
 from .geometry import Points, box_quantiles, rasterise
-from .labels import Label, Repairs, label
+from .labels import DROPPED, Label, Repairs, label
 from .schema import Row, read_table
 from .tables import choose, find
 
@@ -180,7 +180,7 @@ def lard(
     for table in tables:
         entries += _entries(table.path, repairs)
     if not entries:
-        reasons = "; ".join(f"{count} rows: {text}" for _, count, text in repairs.lines())
+        reasons = ", ".join(f"{count} x {text}" for kind, count, text in repairs.lines() if kind in DROPPED)
         raise DataError(explain(f"{name} {split} has no usable row", received=reasons))
     return LardDataset(name, split, entries=entries, repairs=repairs, size=check_size(size), cache=cache)
 

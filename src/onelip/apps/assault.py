@@ -36,12 +36,14 @@ class Assault(Run):
         attack: one of `ATTACKS`.
         steps: gradient steps.
         restarts: random restarts, the clean start included.
+        strips: draw the pictures; their arrays are kept in any case.
     """
 
     goal: str = "accuracy"
     attack: str = "strongest"
     steps: int = 40
     restarts: int = 1
+    strips: bool = True
 
     @property
     def aim(self) -> Aim:
@@ -129,7 +131,9 @@ def assault(run: Assault) -> dict[str, Any]:
     finally:
         if done := records.chosen(chosen):
             results = _results(siege, done)
-            pictured = [r for r in done if r["index"] in shown and exhibits.there(opened, r["index"])]
+            pictured = [
+                r for r in done if run.strips and r["index"] in shown and exhibits.there(opened, r["index"])
+            ]
             results["pictures"] = [exhibits.entry(opened, record, run.aim.keys[-1]) for record in pictured]
             files.write_json(run.out / "results.json", results)
     return results

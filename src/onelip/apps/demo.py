@@ -1,41 +1,78 @@
-"""`onelip demo`: the whole way in about a minute, without any data set."""
+"""`onelip demo`: drawn runways, certified and attacked, in two minutes and without any data set."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Annotated, Any
 
 import typer
 
-from onelip.apps.common import Device, Out, Seed, guarded, show_log, show_python
+from onelip.apps.common import Device, Out, Seed, guarded, parse_size, percent, show_python, show_table
+
+STANDARD, ROBUST = "runway-unet-standard", "runway-unet"
 
 
 @guarded
-def demo(seed: Seed = 0, device: Device = "auto", out: Out = Path("runs/demo")) -> None:
-    """Train, certify and report on drawn scenes, in a minute.
+def demo(
+    model: Annotated[
+        list[str] | None,
+        typer.Option("--model", help="Models to compare, the usual one first; default: the shipped ones."),
+    ] = None,
+    images: Annotated[int, typer.Option(min=1, help="Number of scenes.")] = 8,
+    size: Annotated[str, typer.Option(help="Size of the scenes, HxW.")] = "256x256",
+    seed: Seed = 0,
+    device: Device = "auto",
+    out: Out = Path("runs/demo"),
+) -> None:
+    """Draw runways, make them vanish from an ordinary network, and see that a certified one keeps them.
 
     Example: onelip demo --out runs/demo
     """
-    from onelip import train
-    from onelip.apps.certify import certify_and_show
-    from onelip.apps.plan import Plan
+    import time
 
-    show_log()
-    typer.echo("1/3 training a tiny model on drawn scenes (recipe demo, about a minute)")
-    overrides = [f"seed={seed}", f'run.device="{device}"']
-    result = train.fit("demo", out=out / "training", resume=True, overrides=overrides)
-    typer.echo("2/3 certifying 32 scenes it has never seen")
-    height, width = result.recipe.data.size
-    plan = Plan(
-        model=str(out / "training"),
-        data="scenes",
-        split="test",
-        eps=(0.05, 0.1, 0.25, 0.5, 1.0),
-        size=(height, width),
-        seed=seed,
-        device=device,
-        out=out,
-        command=f"onelip demo --seed {seed} --out {out}",
+    from onelip.apps import showcase
+
+    start = time.perf_counter()
+    models = tuple(model or (STANDARD, ROBUST))
+    asked = showcase.Demo(
+        out=out, models=models, images=images, size=parse_size(size) or (256, 256), seed=seed, device=device
     )
-    certify_and_show(plan)
-    show_python(f"onelip.train.fit('demo', out={str(out / 'training')!r})")
-    typer.echo("3/3 done: open the report in a browser")
+    typer.echo(f"1/3 drawing {images} approaches to runways, {size}")
+    showcase.render(asked)
+    rows: list[dict[str, Any]] = []
+    for name in models:
+        typer.echo(f"2/3 certifying and attacking {name}")
+        rows += showcase.measure(asked, name)
+    typer.echo("3/3 writing the page")
+    page = showcase.page(asked, rows, time.perf_counter() - start)
+    _show(rows, asked.shown, showcase.KEY)
+    show_python(_PYTHON.format(robust=models[-1], size=asked.size, eps=asked.shown, steps=asked.steps))
+    typer.echo(f"results: {out / 'results.json'}\nreport:  {page.resolve()} - open it in a browser")
+
+
+_PYTHON = """\
+model = onelip.load("{robust}")
+image, target = onelip.data.runways(1, {size}, split="test")[0]
+certificate = onelip.certify.segmentation(model, image[None], target[None])
+runway = onelip.certify.IoU(1)
+attack = onelip.attacks.Knapsack(onelip.attacks.CriterionGoal(runway), steps={steps})
+print(certificate.curve(runway, [{eps}]), attack(model, image[None], target[None], {eps}).values(runway))"""
+
+
+def _show(rows: list[dict[str, Any]], eps: float, key: str) -> None:
+    """The main figures of each model."""
+    chosen = [r for r in rows if r["eps"] == eps and r["average"] == "macro" and r["criterion"] == key]
+    show_table(
+        "IoU of the runway, mean of images",
+        ["model", "Lipschitz bound", "clean", f"attacked, eps {eps:g}", f"certified at {eps:g}"],
+        [
+            (
+                row["model"],
+                f"{row['lipschitz']:.6g}",
+                percent(row["clean"]),
+                percent(row["attacked"], up=True),
+                percent(row["certified"]),
+            )
+            for row in chosen
+        ],
+    )

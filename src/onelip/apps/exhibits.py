@@ -69,8 +69,8 @@ def kept(opened: Opened, index: int) -> Path:
 
 
 def there(opened: Opened, index: int) -> bool:
-    """Whether an image has its picture."""
-    return gallery.path(opened, index, "attack").is_file()
+    """Whether an image has its arrays, and its strip if it was to have one."""
+    return kept(opened, index).is_file()
 
 
 def draw(
@@ -81,11 +81,13 @@ def draw(
     criterion: Criterion,
 ) -> None:
     """Keep the arrays of one image and draw its strip: the attacks by which the criterion is worst."""
-    exhibit = _exhibit(certificate, found, criterion)
-    exhibit.write(kept(opened, index))
-    target = gallery.path(opened, index, "attack")  # last: where it is, the arrays are too
-    figure = _strip(exhibit, np.asarray(opened.dataset.palette) / 255.0, criterion)
-    figure.savefig(target, dpi=110, bbox_inches="tight", pad_inches=0.04)
+    exhibit, run = _exhibit(certificate, found, criterion), opened.run
+    if getattr(run, "strips", True):
+        figure = _strip(exhibit, np.asarray(opened.dataset.palette) / 255.0, criterion)
+        target = gallery.path(opened, index, "attack")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        figure.savefig(target, dpi=110, bbox_inches="tight", pad_inches=0.04)
+    exhibit.write(kept(opened, index))  # last: where it is, the strip is too
 
 
 def _exhibit(

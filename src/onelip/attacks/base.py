@@ -168,9 +168,11 @@ def predict(logits: Tensor) -> Tensor:
         >>> predict(torch.tensor([[1.0, 3.0, 3.0]])).tolist()
         [1]
     """
-    classes = logits.shape[1]
-    index = torch.arange(classes, device=logits.device).reshape(1, -1, *[1] * (logits.dim() - 2))
-    return torch.where(logits == logits.amax(1, keepdim=True), index, classes).amin(1).clamp_max(classes - 1)
+    classes, top = logits.shape[1], logits.amax(1)
+    found = torch.full_like(top, classes - 1, dtype=torch.int64)
+    for k in reversed(range(classes - 1)):  # much faster than a minimum over indices
+        found = torch.where(logits[:, k] == top, k, found)
+    return found
 
 
 def one_hot(prediction: Tensor, classes: int) -> Tensor:

@@ -82,6 +82,7 @@ class Strongest(Knapsack):
             "p": self.p,
             "judge": self.judge,
             "batch_size": self.batch_size,
+            "fresh": self.fresh,
         }
         plain = PGD(self.goal, **common)  # type: ignore[arg-type]
         return (

@@ -11,6 +11,7 @@ from typing import Any
 from onelip.core import errors, files
 from onelip.core.numbers import round_down, round_up
 from onelip.report.curves import NARROW, WIDE, curve_svg
+from onelip.report.figures import figures
 from onelip.report.lines import NAMES, averaged, lines
 from onelip.report.merge import merge
 from onelip.report.schema import lacking
@@ -83,6 +84,8 @@ def render(
         average=averaged,
     )
     runs = [_with_pictures(run) for run in merge(results)]
+    for run in runs:
+        run["figures"] = figures(run, curves, _share, _share_up)
     drawn = lines(runs, curves)
     norms = sorted({str(run["p"]).removesuffix(".0") for run in runs})
     return environment.get_template("report.html.j2").render(

@@ -1,0 +1,56 @@
+"""The large figures at the top of a report: a value and what it is."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from onelip.core.numbers import round_up
+from onelip.report.lines import NAMES
+
+Figure = tuple[str, str]
+
+
+def figures(run: dict[str, Any], only: Sequence[str], share: Any, share_up: Any) -> list[Figure]:
+    """(value, what it is) of one run of the page.
+
+    Args:
+        run: as returned by `merge`.
+        only: criteria that the page is about; none: pixel accuracy.
+        share: prints a share rounded down.
+        share_up: the same rounded up.
+    """
+    found = _asked(run, only, share, share_up) if only else _accuracy(run, share)
+    if run["lipschitz"]:
+        found.append((round_up(float(run["lipschitz"])), "Lipschitz constant, at most"))
+    if run["seconds_per_image"]:
+        forward = f", {run['seconds_forward']:.3g} s of it forward pass" if run["seconds_forward"] else ""
+        found.append((f"{run['seconds_per_image']:.3g} s", f"per image{forward}"))
+    return found
+
+
+def _accuracy(run: dict[str, Any], share: Any) -> list[Figure]:
+    found = []
+    if run["clean"]:
+        found.append((share(run["clean"]["pixel_accuracy_micro"]), "clean pixel accuracy"))
+        found.append((share(run["clean"]["miou"]), "clean mIoU of the data set"))
+    rows = [row for row in run["rows"] if row["eps"] > 0][:2]
+    return found + [(share(r["accuracy_micro"]), f"certified accuracy at eps {r['eps']}") for r in rows]
+
+
+def _asked(run: dict[str, Any], only: Sequence[str], share: Any, share_up: Any) -> list[Figure]:
+    """Clean, attacked and certified value of each criterion at the middle one of the attacked eps."""
+    found = []
+    for key in only:
+        rows = [r for r in run["attacked"] if r.get("criterion") == key]
+        rows = [r for r in rows if r["average"] == rows[0]["average"]]
+        if not rows:
+            continue
+        row, name = rows[len(rows) // 2], NAMES.get(key, key)
+        safe, loose = (share, share_up) if row["higher_is_better"] else (share_up, share)
+        found += [
+            (safe(row["clean"]), f"{name}, clean"),
+            (loose(row["attacked"]), f"{name}, attacked with eps {row['eps']:g}"),
+            (safe(row["certified"]), f"{name}, certified at eps {row['eps']:g}"),
+        ]
+    return found

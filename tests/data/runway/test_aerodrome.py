@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -145,6 +146,20 @@ def test_pictures_are_bytes_of_the_right_shape(scenes: list[Scene]) -> None:
     assert drawn.image.shape == (48, 80, 3)
     assert drawn.image.dtype == drawn.mask.dtype == np.uint8
     assert drawn.image.std() > 10
+
+
+@pytest.mark.parametrize(
+    "change", [{"length": 0.0}, {"width": -3.0}, {"length": float("nan")}, {"number": 0}, {"letter": "X"}]
+)
+def test_impossible_runways_are_refused(scenes: list[Scene], change: dict[str, Any]) -> None:
+    with pytest.raises(InputError, match="no such runway can exist"):
+        replace(scenes[0].runway, **change)
+
+
+@pytest.mark.parametrize("size", [(0, 64), (64, -1), (64.0, 64)])
+def test_impossible_sizes_are_refused(scenes: list[Scene], size: tuple[int, int]) -> None:
+    with pytest.raises(InputError, match="size"):
+        render(scenes[0], size)
 
 
 def test_a_runway_beside_the_camera_has_no_label(scenes: list[Scene]) -> None:

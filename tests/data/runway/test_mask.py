@@ -39,16 +39,15 @@ def test_masks_equal_cast_rays() -> None:
         overlap = (mask & exact).sum() / (mask | exact).sum()
         sides = box(outline(scene, size))[2:] - box(outline(scene, size))[:2]
         assert overlap >= (0.96 if sides.min() >= 12 else 0.85)
-        assert (np.abs(share - 0.5)[mask != exact] <= 0.15).all()  # differences only where rounding decides
+        assert (np.abs(share - 0.5)[mask != exact] <= 0.12).all()  # differences only where rounding decides
 
 
-def test_the_same_rays_give_the_same_mask() -> None:
+def test_masks_equal_fine_rays_but_for_ties() -> None:
     dataset = data.runways(6, 64, seed=2)
     for k in range(6):
-        share = _cast(dataset.scene(k), (64, 64), 8)
-        mask = dataset.labels(k)
-        sure = abs(share - 0.5) > 1 / 64
-        assert (mask == (share >= 0.5))[sure].all()
+        share = _cast(dataset.scene(k), (64, 64), 20)
+        sure = abs(share - 0.5) > 0.02
+        assert (dataset.labels(k) == (share >= 0.5))[sure].all()
 
 
 @given(st.integers(0, 3), st.booleans(), st.integers(0, 10**6))

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ...core.checks import positive_int
 from ...core.errors import InputError, explain
 from .scene import Pose
 
@@ -58,7 +59,7 @@ class Camera:
         size: (h, w) of the picture.
 
     Raises:
-        InputError: the place is not above the ground, or a number not finite.
+        InputError: the place is not above the ground, a number not finite, or the size not usable.
 
     Attributes:
         focal: Focal length in pixels.
@@ -72,7 +73,7 @@ class Camera:
     """
 
     def __init__(self, pose: Pose, size: tuple[int, int]) -> None:
-        self.size = size
+        self.size = (positive_int("size[0]", size[0]), positive_int("size[1]", size[1]))
         self.position = pose.position
         if not (np.isfinite([*self.position, *np.concatenate(pose.axes)]).all() and self.position[2] > 0):
             raise InputError(

@@ -49,7 +49,7 @@ def render(scene: Scene, size: tuple[int, int]) -> Rendered:
 
     Guarantee:
         The mask is that of the four corners' quadrilateral, which is the exact picture of the runway: a pixel is
-        labelled where at least half of 64 rays through it meet the runway. The bytes depend on the arguments alone.
+        labelled where at least half of it sees the runway. The bytes depend on the arguments alone.
 
     Raises:
         InputError: the camera is not above the ground, or the runway not wholly before it.
@@ -73,7 +73,7 @@ def outline(scene: Scene, size: tuple[int, int]) -> Points:
         InputError: a corner is not more than 1 m before the camera, so that it has no picture.
     """
     points, depth = Camera(scene.pose, size).project(corners(scene.runway))
-    if depth.min() <= 1:
+    if not depth.min() > 1:  # so that NaN is caught too
         raise InputError(
             explain(
                 "the runway is not wholly before the camera",

@@ -9,8 +9,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from ...core.errors import InputError, explain
+
 AIMING = 300.0  # metres beyond the threshold: the point that the glide path leads to
 BIOMES = ("temperate", "dry", "desert", "coast", "urban", "winter-brown")
+
+LETTERS = ("", "L", "R", "C")
 
 Vector = NDArray[np.float64]
 
@@ -76,6 +80,9 @@ class Runway:
         shoulder: Width of the shoulders, metres.
         blast_pad: Length of the pavement before each threshold, metres.
         rubber: Strength of the tyre deposits, 0 to 1.
+
+    Raises:
+        InputError: no such runway can exist.
     """
 
     length: float
@@ -88,6 +95,18 @@ class Runway:
     shoulder: float
     blast_pad: float
     rubber: float
+
+    def __post_init__(self) -> None:
+        """Check what a label or a digit is made from."""
+        sides = 0 < self.width < self.length < math.inf
+        if not sides or self.number not in range(1, 37) or self.letter not in LETTERS:
+            raise InputError(
+                explain(
+                    "no such runway can exist",
+                    received=f"{self.length} m x {self.width} m, {self.number}{self.letter}",
+                    expected="0 < width < length in metres, a number from 1 to 36, a letter of L, R, C or none",
+                )
+            )
 
 
 @dataclass(frozen=True)

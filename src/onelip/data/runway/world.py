@@ -9,7 +9,7 @@ import numpy as np
 from ...core.errors import InputError, explain
 from .camera import Camera, Points
 from .mask import box
-from .scene import BIOMES, Light, Pose, Runway, Scene, generator
+from .scene import BIOMES, LETTERS, Light, Pose, Runway, Scene, generator
 
 CONE = (150.0, 5556.0)  # metres: the distances of LARD's approach cone
 _WIDTHS = ((30.0, 0.2), (45.0, 0.6), (60.0, 0.2))
@@ -118,7 +118,7 @@ def _runway(world: World, rng: np.random.Generator) -> Runway:
         length=length,
         width=width,
         number=int(rng.integers(1, 37)),
-        letter=str(rng.choice(["", "L", "R", "C"], p=(0.6, 0.17, 0.17, 0.06))),
+        letter=str(rng.choice(LETTERS, p=(0.6, 0.17, 0.17, 0.06))),
         albedo=float(rng.uniform(low, high)),
         paint=float(rng.uniform(0.72, 0.97)),
         wear=float(rng.uniform(0, 0.45)),

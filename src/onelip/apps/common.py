@@ -69,9 +69,22 @@ def run_and_show(
     finally:
         page = report.write([out]) if (out / "results.json").is_file() else None
     show(results)
+    show_padding(results["data"]["size"], results["data"]["padded_size"], results["data"]["stride"])
     show_python(results["python"])
     typer.echo(f"results: {out / 'results.json'}\nreport:  {page}")
     return results
+
+
+def show_padding(size: Sequence[int], padded: Sequence[int], stride: int) -> None:
+    """Say to what an image is padded, where its size is not a multiple of the model's stride.
+
+    Example:
+        >>> show_padding((250, 256), (256, 256), 8)
+        input 250x256 is padded to 256x256 (stride 8)
+    """
+    if tuple(size) != tuple(padded):
+        given, wanted = ("x".join(map(str, pair)) for pair in (size, padded))
+        typer.echo(f"input {given} is padded to {wanted} (stride {stride})")
 
 
 def fail(sentence: str) -> None:

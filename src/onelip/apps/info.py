@@ -16,6 +16,7 @@ from onelip.apps.common import (
     p_text,
     parse_numbers,
     parse_size,
+    show_padding,
     show_python,
     show_table,
     write_results,
@@ -106,6 +107,9 @@ def _model(path: str, size: tuple[int, int] | None, p: float, seed: int, device:
             "parameters": sum(v.numel() for v in model.parameters()),
             "weights_sha256": weights_hash(model),
         },
+        "size": list(size),
+        "padded_size": list(model.padded_size(size)),
+        "stride": model.multiple_of,
         "lipschitz": bound.value,
         "bound": bound.to_dict(),
         "versions": runtime.versions(),
@@ -118,6 +122,7 @@ def _model(path: str, size: tuple[int, int] | None, p: float, seed: int, device:
     show_table(f"Bound of {path}", ["layer", "rule", "local", "running", "reason"], rows)
     console().print(str(bound), markup=False, highlight=False)
     show_table("Model", ["", "value"], [(k, v) for k, v in results["model"].items() if k != "config"])  # type: ignore[attr-defined]
+    show_padding(size, model.padded_size(size), model.multiple_of)
     show_python(f"model = onelip.load({folder!r})\nprint(onelip.lipschitz(model, {size}, p={p_text(p)}))")
     write_results(out, results)
 

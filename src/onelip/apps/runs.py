@@ -170,6 +170,8 @@ def head(
             "images": len(done),
             "total": len(opened.chosen),
             "size": shape[1:],
+            "padded_size": list(opened.model.padded_size((shape[1], shape[2]))),
+            "stride": opened.model.multiple_of,
             "sizes": len({tuple(r["size"]) for r in done}),
             "value_count": math.prod(shape),
         },

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from onelip.apps.common import Device, guarded, show_log, show_python, show_table
+from onelip.apps.common import Device, guarded, show_log, show_padding, show_python, show_table
 
 
 @guarded
@@ -34,6 +34,7 @@ def train(
     """
     show_log()
     from onelip import train as library
+    from onelip.core import files
 
     flags = {"seed": seed, "run.devices": devices, "run.nodes": nodes}
     overrides = [*(change or []), *(f"{key}={value}" for key, value in flags.items() if value is not None)]
@@ -41,6 +42,10 @@ def train(
         overrides.append(f'run.device="{device}"')
     result = library.fit(recipe, out=out, resume=resume, overrides=overrides)
     rows = [(name, f"{value:.6g}") for name, value in result.metrics.items()]
+    record = files.read_json(out / "results.json")
+    sizes = {tuple(record["size"]), *([result.recipe.augment.crop] if result.recipe.augment.crop else [])}
+    for size in sorted(sizes):
+        show_padding(size, result.model.padded_size((size[0], size[1])), record["stride"])
     show_table(f"{result.recipe.name}: last validation", ["", "value"], rows)
     show_python(
         f"onelip.train.fit({recipe!r}, out={str(out)!r}, resume={resume}, overrides={overrides})\n"

@@ -93,6 +93,11 @@ class LipModel(nn.Module):
         side = max(64, 4 * self.multiple_of)
         return side, side
 
+    def padded_size(self, size: tuple[int, int]) -> tuple[int, int]:
+        """Return (h, w) rounded up to multiples of the total stride: what images of this size are padded to."""
+        height, width = (n + -n % self.multiple_of for n in size)
+        return height, width
+
     def save(self, path: str | Path, *, size: tuple[int, int] | None = None) -> None:
         """Write the folded model as a folder; see `onelip.models.storage.save`."""
         from .storage import save

@@ -27,7 +27,10 @@ class Model(TypedDict):
 
 
 class Data(TypedDict):
-    """Which images: `images` of `total` are done, of `size` [h, w] with `value_count` = C*H*W values each."""
+    """Which images: `images` of `total` are done, of `size` [h, w] with `value_count` = C*H*W values each.
+
+    The model pads them to `padded_size`, multiples of its `stride`; the padding is not attacked and not counted.
+    """
 
     name: str
     split: str
@@ -36,6 +39,8 @@ class Data(TypedDict):
     size: list[int]
     value_count: int
     sizes: NotRequired[int]
+    padded_size: NotRequired[list[int]]
+    stride: NotRequired[int]
 
 
 class Picture(TypedDict):

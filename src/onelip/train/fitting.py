@@ -242,8 +242,8 @@ def _save(result: FitResult, val: SegmentationDataset, seconds: float) -> None:
         and torch.distributed.get_rank()
     ):
         return
-    height, width = val.labels(0).shape
-    result.model.cpu().save(result.folder / "model", size=(int(height), int(width)))
+    height, width = (int(n) for n in val.labels(0).shape)
+    result.model.cpu().save(result.folder / "model", size=(height, width))
     write_json(
         result.folder / "results.json",
         {
@@ -251,6 +251,9 @@ def _save(result: FitResult, val: SegmentationDataset, seconds: float) -> None:
             "recipe": result.recipe.flat(),
             "metrics": {k: v if math.isfinite(v) else None for k, v in result.metrics.items()},
             "classes": list(val.classes),
+            "size": [height, width],
+            "padded_size": list(result.model.padded_size((height, width))),
+            "stride": result.model.multiple_of,
             "seconds": seconds,
             "versions": runtime.versions(),
             "machine": runtime.machine(),

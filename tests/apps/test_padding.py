@@ -1,0 +1,89 @@
+"""A size that the stride of the model does not divide: every command says what it is padded to, and records it."""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+
+import pytest
+import torch
+
+import onelip
+from onelip.apps.cli import main
+
+SAID = "input 33x45 is padded to {}x{} (stride {})"
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    torch.manual_seed(0)
+    folder = tmp_path_factory.mktemp("model") / "tiny"
+    onelip.models.create("fcn", classes=8, size="XS").eval().save(folder, size=(32, 48))
+    return folder
+
+
+@pytest.fixture
+def call(monkeypatch, capsys, tmp_path):
+    def inner(*words):
+        monkeypatch.setattr(sys, "argv", ["onelip", *map(str, words), "--out", str(tmp_path)])
+        assert main() == 0
+        return capsys.readouterr().out, json.loads((tmp_path / "results.json").read_text())
+
+    return inner
+
+
+def test_padded_size_is_the_next_multiple():
+    for name in ("fcn", "unet", "deeplabv3", "convnet"):
+        net = onelip.models.create(name, classes=2, size="XS")
+        stride = net.multiple_of
+        for size in ((1, 1), (stride, 2 * stride), (stride + 1, 3 * stride - 1)):
+            padded = net.padded_size(size)
+            assert padded == tuple(stride * math.ceil(n / stride) for n in size)
+        seen = []
+        net.eval().network = lambda x, seen=seen: seen.append(x.shape[-2:]) or x
+        net(torch.zeros(1, 3, stride + 1, 2 * stride))
+        assert tuple(seen[0]) == net.padded_size((stride + 1, 2 * stride)) == (2 * stride, 2 * stride)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["certify", "--limit", "1", "--pictures", "0", "--criteria", "accuracy"],
+        ["attack", "--limit", "1", "--pictures", "0", "--steps", "2", "--eps", "0.1"],
+    ],
+)
+def test_commands_over_a_data_set(words, model, call):
+    stride = onelip.load(model).multiple_of
+    padded = [stride * math.ceil(n / stride) for n in (33, 45)]
+    said, results = call(words[0], model, "scenes", "--size", "33x45", *words[1:])
+    assert SAID.format(*padded, stride) in said
+    record = results["data"]
+    assert (record["size"], record["padded_size"], record["stride"]) == ([33, 45], padded, stride)
+
+
+def test_info_of_a_model(model, call):
+    stride = onelip.load(model).multiple_of
+    padded = [stride * math.ceil(n / stride) for n in (33, 45)]
+    said, results = call("info", model, "--size", "33x45")
+    assert SAID.format(*padded, stride) in said
+    assert (results["size"], results["padded_size"], results["stride"]) == ([33, 45], padded, stride)
+    said, results = call("info", model, "--size", f"{stride}x{2 * stride}")
+    assert "is padded" not in said
+    assert results["padded_size"] == results["size"] == [stride, 2 * stride]
+
+
+def test_train(call):
+    changes = [
+        "data.size=[33, 45]",
+        "augment.crop=[]",
+        "optim.epochs=1",
+        "optim.warmup=0",
+        "data.images=4",
+        'model.size="XS"',
+    ]
+    said, results = call("train", "scenes", *(word for change in changes for word in ("--set", change)))
+    padded, stride = results["padded_size"], results["stride"]
+    assert all(n % stride == 0 for n in padded)
+    assert results["size"] == [33, 45] != padded
+    assert SAID.format(*padded, stride) in said

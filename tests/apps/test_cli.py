@@ -19,7 +19,7 @@ import onelip
 from onelip.apps.arguments import join_lists
 from onelip.apps.cli import main
 
-COMMANDS = ["info", "data inspect", "train", "certify", "attack", "compare", "report", "demo", "export"]
+COMMANDS = ["info", "data inspect", "data runways", "train", "certify", "attack", "compare", "report", "demo", "export"]
 KEYS = ["accuracy", "stability", "fnr:0"]
 SMALL = ["--size", "32x48", "--pictures", "1", "--eps", "0.02", "0.1", "--criteria", "fnr:0"]
 SMALL += ["--threshold", "fnr:0=0.95"]

@@ -73,6 +73,7 @@ def test_info_of_a_model(model, call):
     assert results["padded_size"] == results["size"] == [stride, 2 * stride]
 
 
+@pytest.mark.slow  # (the import of the trainer alone takes seconds)
 def test_train(call):
     changes = [
         "data.size=[33, 45]",

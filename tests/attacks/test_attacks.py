@@ -10,6 +10,7 @@ from onelip import attacks
 from onelip.attacks import (
     PGD,
     CriterionGoal,
+    Erase,
     Fabricate,
     Knapsack,
     MinNorm,
@@ -20,10 +21,11 @@ from onelip.attacks import (
     Strongest,
     Vanish,
 )
+from onelip.attacks.base import predict
 from onelip.certify import Dice, FalseNegativeRate, IoU, MeanIoU, PixelAccuracy, Recall, Stability
 from onelip.core.errors import InputError, NonFiniteError, TrainModeError
 
-ALL = [PGD, SegPGD, Knapsack, Strongest]
+ALL = [PGD, SegPGD, Knapsack, Erase, Strongest]
 CRITERIA = [
     PixelAccuracy(),
     Stability(),
@@ -277,3 +279,53 @@ def test_everything_named_in_the_contract_is_there():
             torch.nn.Conv2d(3, 2, 1).eval(), torch.rand(1, 3, 2, 2), torch.zeros(1, 2, 2).long(), [0.1]
         )
     )
+
+
+def small_class():
+    """A net that looks at each pixel alone, and an image of 400 pixels with four of class 1."""
+    model = torch.nn.Conv2d(3, 2, 1).eval()
+    with torch.no_grad():
+        model.weight.copy_(torch.tensor([[-1.0, 0.0, 0.0], [1.0, 0.0, 0.0]])[:, :, None, None])
+        model.bias.copy_(torch.tensor([0.5, -0.5]))
+    target = torch.zeros(1, 20, 20, dtype=torch.int64)
+    target[0, 9:11, 9:11] = 1
+    return model, torch.where(target == 1, 0.7, 0.1)[:, None].expand(-1, 3, -1, -1).clone(), target
+
+
+def test_erase_takes_a_small_class_away_where_a_loss_over_all_pixels_forgets_it():
+    model, images, target = small_class()
+    goal, eps = CriterionGoal(IoU(1)), [0.41]  # four pixels that have to move by 0.2 each
+    erased, plain = (a(goal, steps=5)(model, images, target, eps) for a in (Erase, PGD))
+    assert erased.values(IoU(1)).item() == 0.0
+    assert plain.values(IoU(1)).item() > 0.5
+    assert erased.norms.item() <= 0.41
+    assert (
+        Erase(goal, steps=20)(model, images, target, [0.39]).values(IoU(1)).item() > 0
+    )  # below the distance
+
+
+def test_an_attack_stops_when_nothing_is_left_to_win_and_finds_the_same(monkeypatch):
+    model, images, target = small_class()
+    eps = [0.5, 1.0, 2.0]
+    for goal in (CriterionGoal(Recall(1)), Vanish(1), CriterionGoal(FalseNegativeRate(1))):
+        early = PGD(goal, steps=30, loss="margin")(model, images, target, eps)
+        monkeypatch.setattr("onelip.attacks.search.Best.done", lambda *_: False)
+        full = PGD(goal, steps=30, loss="margin")(model, images, target, eps)
+        monkeypatch.undo()
+        assert torch.equal(early.scores, full.scores)
+        assert torch.equal(early.images, full.images)
+        assert early.scores[-1].item() == goal.top
+        assert early.queries < full.queries / 4
+
+
+def test_without_fresh_starts_only_the_first_eps_begins_at_the_clean_image(net, scene):
+    eps = [0.2, 0.4, 0.6]
+    often, once = (PGD(PixelErrors(), steps=4, fresh=f)(net, *scene, eps) for f in (True, False))
+    assert once.queries == often.queries - 2 * len(scene[0]) * 5
+    assert once.scores.diff(dim=0).ge(0).all()
+    assert (once.scores[0] == often.scores[0]).all()
+
+
+def test_the_prediction_of_a_tie_is_the_lowest_class():
+    logits = torch.tensor([[0.0, 1.0, 1.0], [2.0, 2.0, 2.0], [0.0, 0.0, 3.0], [1.0, torch.nan, 1.0]])
+    assert predict(logits).tolist() == [1, 0, 2, 2]

@@ -13,13 +13,14 @@ from onelip.apps.common import model_folder
 from onelip.apps.measure import Record, criterion
 from onelip.apps.records import Records
 from onelip.apps.runs import Opened, Run, clock, head, open_run, progress, spread
-from onelip.attacks import PGD, Knapsack, SegPGD, Strongest
+from onelip.attacks import PGD, Erase, Knapsack, SegPGD, Strongest
 from onelip.certify import Criterion
 from onelip.core import errors, files, numbers
 from onelip.testing import assert_sound
 
 ATTACKS: dict[str, type[PGD]] = {
     "strongest": Strongest,
+    "erase": Erase,
     "knapsack": Knapsack,
     "segpgd": SegPGD,
     "pgd": PGD,

@@ -42,7 +42,7 @@ def attack(
         ),
     ] = "accuracy",
     method: Annotated[
-        str, typer.Option("--attack", help="strongest, knapsack, segpgd or pgd.")
+        str, typer.Option("--attack", help="strongest, erase (of a class), knapsack, segpgd or pgd.")
     ] = "strongest",
     steps: Annotated[int, typer.Option(min=1, help="Gradient steps from each start.")] = 40,
     restarts: Annotated[int, typer.Option(min=1, help="Starts; the first is the clean image.")] = 1,

@@ -99,7 +99,7 @@ def measure(demo: Demo, model: str) -> list[dict[str, Any]]:
         Assault(
             **demo.options(model, "attacked"),
             goal=GOAL,
-            attack="knapsack",
+            attack="erase",
             steps=demo.steps,
             pictures=demo.images,
             strips=False,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from onelip.attacks import goals
 from onelip.attacks.base import Goal, PixelGoal
 from onelip.attacks.goals import CriterionGoal, Fabricate, Misclassify, PixelErrors, Region, Vanish
-from onelip.attacks.knapsack import Knapsack, Strongest
+from onelip.attacks.knapsack import Erase, Knapsack, Strongest
 from onelip.attacks.minimal import MinNorm
 from onelip.attacks.pgd import PGD, SegPGD
 from onelip.attacks.result import AttackResult, worst
@@ -14,6 +14,7 @@ __all__ = [
     "PGD",
     "AttackResult",
     "CriterionGoal",
+    "Erase",
     "Fabricate",
     "Goal",
     "Knapsack",

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from onelip.attacks.base import PixelLoss, Terms
-from onelip.attacks.losses import CrossEntropy, InReach, marginal_gap, typical
+from onelip.attacks.losses import CrossEntropy, InReach, Leave, marginal_gap, typical
 from onelip.attacks.pgd import PGD, SegPGD
 from onelip.attacks.projection import Noise
 from onelip.attacks.search import Ascent, Best
@@ -58,6 +58,37 @@ class Knapsack(PGD):
             gain = torch.full_like(eps, checks.lipschitz(self.lipschitz))
         gap, count = marginal_gap(clean, gain * eps, float(self.p))
         return InReach(gap.to(clean.resistance), count, float(self.p))
+
+
+@dataclass(frozen=True)
+class Erase(Knapsack):
+    r"""Take a class away, then spend what is left: cheap and strong where few pixels have the class.
+
+    The IoU of a small class counts all other pixels too, and a loss over all of them forgets the few that matter.
+    Here the gaps of the pixels that should leave their class are closed first, and `Knapsack` goes on from there with
+    all that count. Arguments and guarantee as for `Knapsack`; by default each eps starts from the smaller one.
+
+    Example:
+        >>> from onelip.attacks import CriterionGoal
+        >>> from onelip.certify import IoU
+        >>> _ = torch.manual_seed(0)
+        >>> model, labels = torch.nn.Conv2d(3, 2, 1).eval(), torch.zeros(1, 4, 4).long()
+        >>> adv = Erase(CriterionGoal(IoU(0)), steps=5)(model, torch.rand(1, 3, 4, 4), labels, 0.5)
+        >>> bool(adv.scores >= adv.clean_scores)
+        True
+    """
+
+    fresh: bool = False
+
+    def ball(
+        self, clean: Terms, ascent: Ascent, best: Best, eps: Tensor, starts: Sequence[Tensor], noise: Noise
+    ) -> None:
+        """From every start the pixels that should leave their class, then all pixels from the best of these."""
+        loss = Leave(typical(replace(clean, weight=clean.weight * ~clean.enter)))
+        for start in starts:
+            if not best.done(ascent.goal.top):
+                ascent.run(start, eps, steps=self.steps, loss=loss, best=best, noise=noise)
+        super().ball(clean, ascent, best, eps, [best.delta], noise)
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
@@ -68,6 +68,14 @@ class Margin(PixelLoss):
         """(B,) minus the mean resistance."""
         beyond = -0.02 * self.unit[:, None]
         return -weighted(torch.maximum(terms.resistance, beyond) / self.unit[:, None], terms.weight)
+
+
+class Leave(Margin):
+    """The same over the pixels that should leave their class alone; those that should enter one do not count."""
+
+    def __call__(self, terms: Terms, progress: float) -> Tensor:
+        """(B,) minus the mean resistance."""
+        return super().__call__(replace(terms, weight=terms.weight * ~terms.enter), progress)
 
 
 @dataclass(frozen=True, eq=False)

@@ -82,13 +82,14 @@ class _Subset(Dataset[Batch]):
 
 def open_split(part: DataPart, split: str) -> SegmentationDataset:
     """Open the data that a recipe names."""
+    drawn = part.dataset in {"scenes", "runways"} and not part.root
     return data.open(
         part.dataset,
         split,
         root=part.root or None,
         size=(part.size[0], part.size[1]) if part.size else None,
         cache=part.cache,
-        images=part.images if part.images and part.dataset == "scenes" and split == part.train else None,
+        images=part.images if drawn and part.images and split == part.train else None,
     )
 
 

@@ -114,6 +114,26 @@ def test_sorting_closed_forms():
     assert MaxMin()(x).tolist() == [[4, 2, 3, 1]]
 
 
+@pytest.mark.parametrize("training", [True, False])
+def test_every_derivative_of_maxmin_is_that_of_the_sort(training):
+    layer = MaxMin().train(training)
+    x = torch.randn(
+        2, 6, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0), requires_grad=True
+    )
+    assert torch.autograd.gradcheck(layer, (x,), check_forward_ad=True)
+    assert torch.autograd.gradgradcheck(layer, (x,))
+    with torch.no_grad():
+        plain = layer(x)
+    assert torch.equal(layer(x), plain)
+
+
+def test_maxmin_is_exported_as_plain_operators():
+    model = nn.Sequential(nn.Conv2d(3, 4, 1), MaxMin()).eval()
+    exported = torch.export.export(model, (torch.zeros(1, 3, 2, 2),), strict=False)
+    names = [str(node.target) for node in exported.graph.nodes]
+    assert "aten.maximum.default" in names
+
+
 def test_householder_starts_as_maxmin_and_is_continuous():
     x = torch.randn(8, 4, 3, 3, generator=torch.Generator().manual_seed(0))
     assert torch.allclose(Householder(4)(x), MaxMin()(x), atol=1e-6)

@@ -46,6 +46,9 @@ def attack(
     ] = "strongest",
     steps: Annotated[int, typer.Option(min=1, help="Gradient steps from each start.")] = 40,
     restarts: Annotated[int, typer.Option(min=1, help="Starts; the first is the clean image.")] = 1,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="For vanish:CLASS, attack the recall alone; IoU is measured too.")
+    ] = False,
     split: Split = "val",
     p: Norm = "2",
     limit: Limit = 20,
@@ -79,6 +82,7 @@ def attack(
         attack=method,
         steps=steps,
         restarts=restarts,
+        quick=quick,
     )
     run_and_show(lambda: assault(run), _show, out)
 

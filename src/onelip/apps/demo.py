@@ -18,7 +18,7 @@ def demo(
         list[str] | None,
         typer.Option("--model", help="Models to compare, the usual one first; default: the shipped ones."),
     ] = None,
-    images: Annotated[int, typer.Option(min=1, help="Number of scenes.")] = 8,
+    images: Annotated[int, typer.Option(min=1, help="Number of scenes.")] = 6,
     size: Annotated[str, typer.Option(help="Size of the scenes, HxW.")] = "256x256",
     seed: Seed = 0,
     device: Device = "auto",
@@ -55,7 +55,7 @@ model = onelip.load("{robust}")
 image, target = onelip.data.runways(1, {size}, split="test")[0]
 certificate = onelip.certify.segmentation(model, image[None], target[None])
 runway = onelip.certify.IoU(1)
-attack = onelip.attacks.Knapsack(onelip.attacks.CriterionGoal(runway), steps={steps})
+attack = onelip.attacks.Erase(onelip.attacks.CriterionGoal(runway), steps={steps})
 print(certificate.curve(runway, [{eps}]), attack(model, image[None], target[None], {eps}).values(runway))"""
 
 

@@ -41,8 +41,7 @@ class Run:
     @property
     def name(self) -> str:
         """Name of the model in tables: its folder, or the one above where that says nothing."""
-        path = Path(self.model)
-        return path.parent.name if path.name in ("model", "training") and path.parent.name else path.name
+        return short_name(self.model)
 
     def options(self) -> list[str]:
         """The shared options as they are written on the command line, those that differ from the default."""
@@ -67,6 +66,17 @@ class Run:
         else:
             lines.append("indices = range(len(dataset))")
         return "\n".join(lines)
+
+
+def short_name(model: str) -> str:
+    """Name of a model in tables: its folder, or the one above where that says nothing.
+
+    Example:
+        >>> short_name("runs/camvid/model"), short_name("scenes")
+        ('camvid', 'scenes')
+    """
+    path = Path(model)
+    return path.parent.name if path.name in ("model", "training") and path.parent.name else path.name
 
 
 @dataclass(frozen=True)

@@ -12,11 +12,12 @@ from onelip.apps.assault import Assault, assault
 from onelip.apps.evaluate import evaluate
 from onelip.apps.exhibits import Exhibit
 from onelip.apps.plan import Plan
+from onelip.apps.runs import short_name
 from onelip.core import errors, files, runtime
 
 GOAL, KEY = "vanish:runway", "iou:runway"
 RUNWAY = 1
-TITLE = "A runway that does not vanish"
+TITLE = "Runways under attack"
 
 
 @dataclass(frozen=True)
@@ -34,11 +35,11 @@ class Demo:
 
     out: Path
     models: tuple[str, ...] = ("runway-unet-standard", "runway-unet")
-    images: int = 8
+    images: int = 6
     size: tuple[int, int] = (256, 256)
-    eps: tuple[float, ...] = (0.5, 1.0, 2.0)
+    eps: tuple[float, ...] = (0.25, 0.5, 1.0)
     shown: float = 1.0
-    steps: int = 5
+    steps: int = 3
     seed: int = 0
     device: str = "auto"
 
@@ -59,7 +60,7 @@ class Demo:
 
     def place(self, model: str, what: str) -> Path:
         """Folder of one result of a model."""
-        return self.out / f"{self.models.index(model)}-{Path(model).name}" / what
+        return self.out / f"{self.models.index(model)}-{short_name(model)}" / what
 
     def options(self, model: str, what: str) -> dict[str, Any]:
         """What certifying and attacking share."""
@@ -101,11 +102,12 @@ def measure(demo: Demo, model: str) -> list[dict[str, Any]]:
             goal=GOAL,
             attack="erase",
             steps=demo.steps,
+            quick=True,
             pictures=demo.images,
             strips=False,
         )
     )
-    name = Path(model).name
+    name = short_name(model)
     return [{"model": name, "lipschitz": found["lipschitz"], **row} for row in found["attacked"]]
 
 
@@ -157,7 +159,7 @@ def _picture(demo: Demo, index: int) -> dict[str, str]:
     figure = grid(
         scene_rows(shown, demo.shown),
         titles=["image and truth", "prediction", f"attacked, eps {demo.shown:g}", "certified radius"],
-        names=[Path(model).name for model in demo.models],
+        names=[short_name(model) for model in demo.models],
         side=2.3,
         legend=True,
     )
@@ -165,7 +167,7 @@ def _picture(demo: Demo, index: int) -> dict[str, str]:
     target.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(target, dpi=110, bbox_inches="tight", pad_inches=0.04)
     values = ", ".join(
-        f"{Path(model).name} {overlap(e.clean, e.target):.2f} to {overlap(e.at(demo.shown), e.target):.2f}"
+        f"{short_name(model)} {overlap(e.clean, e.target):.2f} to {overlap(e.at(demo.shown), e.target):.2f}"
         for model, e in zip(demo.models, shown, strict=True)
     )
     caption = f"Scene {index}: IoU of the runway, clean to attacked with eps {demo.shown:g}: {values}."
@@ -203,7 +205,7 @@ def verdict(near: Any, exhibit: Exhibit, prediction: Any, frame: tuple[int, int,
 
     picture = against(near, cut(prediction, frame), cut(exhibit.target, frame), RUNWAY)
     beyond = int((prediction == RUNWAY).sum() - (cut(prediction, frame) == RUNWAY).sum())
-    more = f", {beyond} pixels elsewhere" if beyond else ""
+    more = f", {beyond} px elsewhere" if beyond else ""
     return Panel(picture, f"IoU {overlap(prediction, exhibit.target):.2f}{more}")
 
 

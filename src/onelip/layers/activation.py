@@ -31,7 +31,9 @@ class MaxMin(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Sort pairs along dimension 1."""
         first, second = _halves(x, "MaxMin")
-        if self.training:
+        # Gradients are wanted in training, and by attacks on images; exported graphs take plain operators.
+        wanted = isinstance(x, Tensor) and x.requires_grad and not torch.compiler.is_exporting()
+        if self.training or (wanted and torch.is_grad_enabled()):
             return _sort_pairs(first, second)
         return torch.cat((torch.maximum(first, second), torch.minimum(first, second)), dim=1)
 
@@ -49,12 +51,18 @@ class _SortPairs(torch.autograd.Function):
     def setup_context(ctx: Any, inputs: Any, output: Any) -> None:  # noqa: ARG004
         ctx.mark_non_differentiable(output[1])
         ctx.save_for_backward(output[1])
+        ctx.save_for_forward(output[1])
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor, _: Any) -> tuple[Tensor, Tensor]:
         (kept,) = ctx.saved_tensors
         larger, smaller = grad.chunk(2, dim=1)
         return torch.where(kept, larger, smaller), torch.where(kept, smaller, larger)
+
+    @staticmethod
+    def jvp(ctx: Any, first: Tensor, second: Tensor) -> tuple[Tensor, None]:
+        (kept,) = ctx.saved_tensors
+        return torch.cat((torch.where(kept, first, second), torch.where(kept, second, first)), dim=1), None
 
 
 def _sort_pairs(first: Tensor, second: Tensor) -> Tensor:

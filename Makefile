@@ -35,7 +35,7 @@ test: setup  ## all tests but the slow ones, examples in docstrings included
 test-slow: setup  ## the slow tests alone
 	$(ENV) $(BIN)/python -m pytest -n 2 --dist loadfile -m slow
 
-demo: setup  ## train on synthetic scenes, certify, write runs/demo/report.html; needs no data set
+demo: setup  ## draw runways, certify and attack the shipped models, write runs/demo/report.html; needs no data set
 	$(BIN)/onelip demo --out runs/demo
 
 bench: setup  ## measure layers, certificates and smoothing statistics: benchmarks/results/*.json

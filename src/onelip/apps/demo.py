@@ -33,7 +33,7 @@ def demo(
     from onelip.apps import showcase
 
     start = time.perf_counter()
-    models = tuple(model or (STANDARD, ROBUST))
+    models = tuple(dict.fromkeys(model or (STANDARD, ROBUST)))
     asked = showcase.Demo(
         out=out, models=models, images=images, size=parse_size(size) or (256, 256), seed=seed, device=device
     )

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from onelip.apps.assault import Assault, assault
+from onelip.apps.common import model_folder
 from onelip.apps.evaluate import evaluate
 from onelip.apps.exhibits import Exhibit
 from onelip.apps.plan import Plan
@@ -76,9 +77,17 @@ class Demo:
 
 
 def render(demo: Demo) -> None:
-    """Draw the scenes; those of another size, seed or version of the renderer are replaced."""
-    from onelip.data.landing import Recipe, write
+    """Draw the scenes; those of another size, seed or version of the renderer are replaced.
 
+    Raises:
+        DataError: there is no such model.
+        InputError: the scenes cannot be drawn, or the folder `scenes` holds other files.
+    """
+    from onelip.data.landing import Recipe, write
+    from onelip.models.shipped import find
+
+    for model in demo.models:
+        find(model_folder(model))  # a wrong name is better told before the work
     recipe = Recipe(n=demo.images, size=demo.size, seed=demo.seed, split="test")
     path = demo.scenes / "test" / "recipe.json"
     if path.is_file() and files.read_json(path) != recipe.to_dict():

@@ -127,12 +127,136 @@ def tried() -> str:
     return "\n".join([*rows, "", *record["notes"], "", source(record)])
 
 
+RUNWAY_MODELS = ("standard", "slightly robust", "strongly robust")
+
+
+def runway_rows(key: str, average: str, eps: tuple[float, ...]) -> list[str]:
+    """Clean value, then certified and attacked value at each eps, of the three runway models."""
+    found = load("runways")["results"]
+    head = f"| model | Lipschitz bound | clean | {' | '.join(f'eps {e:g}' for e in eps)} |"
+    rows = [head, "|" + "---|" * (head.count("|") - 1)]
+    for name in RUNWAY_MODELS:
+        one = found["models"][name]
+        chosen = {r["eps"]: r for r in one["attacked"] if (r["criterion"], r["average"]) == (key, average)}
+        pairs = " | ".join(
+            f"{percent(chosen[e]['certified'])} to {percent_up(chosen[e]['attacked'])}" for e in eps
+        )
+        rows.append(
+            f"| {name} | {round_up(one['bound'], 4)} | {percent(chosen[eps[0]]['clean'])} | {pairs} |"
+        )
+    return rows
+
+
+def percent_up(value: float) -> str:
+    """Print an attacked share in per cent, an upper bound, rounded up."""
+    return f"{math.ceil(value * 10_000 - 1e-9) / 100:.2f} %"
+
+
+def runways() -> str:
+    """Tabulate the IoU of the runway: what is certified, and what the attack left, beside a published figure."""
+    record = load("runways")
+    results = record["results"]
+    rows = runway_rows("iou:runway", "micro", (0.25, 0.5, 1.0, 2.0))
+    deck = results["deck"]["iou"]
+    rows[0] += " LARD, published: clean, attacked with 1.0 |"
+    rows[1] += "---|"
+    for place, name in enumerate(RUNWAY_MODELS):
+        rows[place + 2] += f" {deck[name]['clean']:.2f}, {deck[name]['attacked']:.2f} |"
+    first = results["models"]["standard"]
+    size = "x".join(map(str, first["size"]))
+    text = (
+        f"IoU of the runway over {first['attacked_images']} rendered test images of {size}: certified to attacked. "
+        f"The truth lies between. {source(record)}"
+    )
+    return "\n".join([*rows, "", text])
+
+
+def renderer() -> str:
+    """Tabulate the seconds of a picture and the sizes of the runways in it."""
+    record = load("renderer")
+    rows = ["| pixels | s / picture | box width, 5/25/50/75/95 % | height |", "|---|---|---|---|"]
+    for size, found in record["results"].items():
+        if not size.isdigit():
+            continue
+        boxes = found["boxes of 1000"]
+        seconds = found["seconds per image, one core"]["median"]
+        sides = " | ".join("/".join(f"{v:.0f}" for v in boxes[side]) for side in ("width", "height"))
+        rows.append(f"| {size} | {seconds:.2f} | {sides} |")
+    return "\n".join([*rows, "", source(record)])
+
+
+def runway_details() -> str:
+    """Tabulate recall, means of images, held-out conditions, and how strong the attack is."""
+    results = load("runways")["results"]
+    eps = (0.25, 0.5, 1.0, 2.0)
+    parts = []
+    for title, key, average in (
+        ("Recall of the runway, all its pixels", "recall:runway", "micro"),
+        ("IoU, mean of images", "iou:runway", "macro"),
+        ("Recall, mean of images", "recall:runway", "macro"),
+    ):
+        parts += [f"{title}: certified to attacked.", "", *runway_rows(key, average, eps), ""]
+    models = results["models"]
+    if splits := models["standard"]["shifted"]:
+        head = f"| model | {' | '.join(splits)} |"
+        parts += ["Held-out conditions: clean IoU, and certified at eps 0.25.", "", head]
+        parts.append("|" + "---|" * (head.count("|") - 1))
+        for name in RUNWAY_MODELS:
+            found = models[name]["shifted"].values()
+            cells = " | ".join(f"{percent(one['clean'])}, {percent(one['0.25'])}" for one in found)
+            parts.append(f"| {name} | {cells} |")
+        parts.append("")
+    if strength := results["strength"]:
+        parts += ["IoU left by the attack of the table, and by a stronger one on the same images:", ""]
+        parts += [
+            f"| model | {' | '.join(f'eps {e:g}' for e in eps)} | moved at most, of proven |",
+            "|---|---|---|---|---|---|",
+        ]
+        for name in RUNWAY_MODELS:
+            one, moved = strength[name], models[name]
+            cells = " | ".join(
+                f"{percent_up(one['table'][f'{e:g}'])}, {percent_up(one['stronger'][f'{e:g}'])}" for e in eps
+            )
+            parts.append(
+                f"| {name} | {cells} | {moved['largest_gain']:.3g} of {round_up(moved['bound'], 4)} |"
+            )
+        parts.append("")
+    return "\n".join(parts)
+
+
+def write_cards() -> None:
+    """Write the measured values into the cards of the shipped runway models, before their limits."""
+    found = load("runways")["results"]["models"]
+    for name in RUNWAY_MODELS:
+        card = HERE.parent / "src" / "onelip" / "models" / "shipped" / found[name]["model"] / "README.md"
+        if not card.is_file():
+            continue
+        text = re.sub(r"## Measured\n.*?(?=## Limits)", "", card.read_text(), flags=re.DOTALL)
+        rows = runway_rows("iou:runway", "micro", (0.25, 0.5, 1.0, 2.0))
+        kept = [*rows[:2], rows[2 + RUNWAY_MODELS.index(name)]]
+        block = [
+            "## Measured",
+            "",
+            *kept,
+            "",
+            "IoU of the runway on rendered test images: certified to attacked.",
+            "",
+            "",
+        ]
+        card.write_text(text.replace("## Limits", "\n".join(block) + "## Limits"))
+
+
 def main() -> None:
     """Replace what stands between `<!-- name -->` and `<!-- /name -->`."""
     tables: dict[str, list[Callable[[], str]]] = {
         "README.md": [segmentation, smoothing, sandwich, layers],
         "docs/training.md": [tried],
     }
+    tables["docs/runways.md"] = [renderer]
+    if (HERE / "results" / "runways.json").is_file():
+        tables["README.md"].append(runways)
+        tables["docs/runways.md"] += [runways, runway_details]
+        write_cards()
     for page, makers in tables.items():
         path = HERE.parent / page
         text = path.read_text()

@@ -113,7 +113,7 @@ def measure(name: str, options: argparse.Namespace) -> dict[str, Any]:
 
 
 def shifted(name: str, options: argparse.Namespace) -> dict[str, Any]:
-    """Clean and certified IoU, mean of images, on the held-out conditions."""
+    """Clean and certified IoU of the data set on the held-out conditions."""
     found = {}
     for split in SHIFTS if options.shifted else ():
         results = evaluate(
@@ -129,11 +129,11 @@ def shifted(name: str, options: argparse.Namespace) -> dict[str, Any]:
                 out=options.out / name.replace(" ", "-") / split,
             )
         )
-        clean = {c["key"]: c["clean_macro"] for c in results["criteria"]}
+        clean = {c["key"]: c["clean_micro"] for c in results["criteria"]}
         found[split] = {
             "images": results["data"]["images"],
             "clean": clean["iou:runway"],
-            **{f"{row['eps']:g}": row["iou:runway_macro"] for row in results["rows"]},
+            **{f"{row['eps']:g}": row["iou:runway_micro"] for row in results["rows"]},
         }
     return found
 
@@ -162,7 +162,7 @@ def stronger(name: str, options: argparse.Namespace) -> dict[str, Any]:
                 out=options.out / name.replace(" ", "-") / f"checked-{what}",
             )
         )
-        rows = [r for r in results["attacked"] if r["criterion"] == "iou:runway" and r["average"] == "macro"]
+        rows = [r for r in results["attacked"] if r["criterion"] == "iou:runway" and r["average"] == "micro"]
         kept[what] = {f"{row['eps']:g}": row["attacked"] for row in rows}
     return {"images": options.checked, **kept, "smallest_norm": smallest(name, options)}
 

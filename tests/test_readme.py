@@ -44,3 +44,8 @@ def test_the_measured_tables_are_what_the_benchmark_files_say():
     for name in ("segmentation", "smoothing", "sandwich", "layers"):
         assert tables[name]() in README
     assert tables["tried"]() in (root / "docs" / "training.md").read_text()
+    page = (root / "docs" / "runways.md").read_text()
+    assert tables["renderer"]() in page
+    if (root / "benchmarks" / "results" / "runways.json").is_file():
+        assert tables["runways"]() in page
+        assert tables["runway_details"]() in page

@@ -40,7 +40,7 @@ def test_a_goal_names_its_criteria_and_its_attacks():
     assert aim.keys == ("recall:car", "iou:car")
     columns = aim.columns([Recall(1), IoU(1)])
     assert [(key, how) for key, _, how in columns] == [
-        ("recall:car", "macro"), ("recall:car", "micro"), ("iou:car", "macro"), ("iou:car", "micro")
+        ("recall:car", "micro"), ("recall:car", "macro"), ("iou:car", "micro"), ("iou:car", "macro")
     ]  # fmt: skip
     assert [g.criterion for g in aim.goals([Recall(1), IoU(1)])] == [Recall(1), IoU(1)]
     assert [c[2] for c in Aim.of("accuracy").columns([PixelAccuracy()])] == ["micro"]

@@ -19,7 +19,7 @@ from onelip.certify.iou import OverlapCriterion
 if TYPE_CHECKING:
     from onelip.apps.measure import Record
 
-AVERAGES = ("macro", "micro")
+AVERAGES = ("micro", "macro")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Aim:
     Attributes:
         kind: "vanish", "fabricate" or "criterion".
         keys: criteria that are measured, as on the command line.
-        averages: "macro", "micro"; none: the one that suits the criterion.
+        averages: "micro", "macro", the first for the curves; none: the one that suits the criterion.
 
     Example:
         >>> Aim.of("vanish:car").keys, Aim.of("miou").keys

@@ -158,7 +158,8 @@ class Siege:
         """Read the goal; raises InputError for unknown criteria and classes."""
         criteria = tuple(criterion(key, opened) for key in run.aim.keys)
         maker = ATTACKS[run.attack]
-        opened.model.to(memory_format=torch.channels_last)  # a quarter faster where gradients are small convolutions
+        # A quarter faster where convolutions are small.
+        opened.model.to(memory_format=torch.channels_last)
         common: Any = {"steps": run.steps, "restarts": run.restarts, "p": run.p}
         goals = run.aim.goals(criteria)[: 1 if run.quick else None]
         attacks = tuple(maker(goal, judge=opened.certifier.model, **common) for goal in goals)

@@ -61,9 +61,9 @@ print(certificate.curve(runway, [{eps}]), attack(model, image[None], target[None
 
 def _show(rows: list[dict[str, Any]], eps: float, key: str) -> None:
     """The main figures of each model."""
-    chosen = [r for r in rows if r["eps"] == eps and r["average"] == "macro" and r["criterion"] == key]
+    chosen = [r for r in rows if r["eps"] == eps and r["average"] == "micro" and r["criterion"] == key]
     show_table(
-        "IoU of the runway, mean of images",
+        "IoU of the runway over all scenes",
         ["model", "Lipschitz bound", "clean", f"attacked, eps {eps:g}", f"certified at {eps:g}"],
         [
             (

@@ -179,7 +179,10 @@ def _picture(demo: Demo, index: int) -> dict[str, str]:
         f"{short_name(model)} {overlap(e.clean, e.target):.2f} to {overlap(e.at(demo.shown), e.target):.2f}"
         for model, e in zip(demo.models, shown, strict=True)
     )
-    caption = f"Scene {index}: IoU of the runway, clean to attacked with eps {demo.shown:g}: {values}."
+    caption = (
+        f"Scene {index}: IoU of the runway in the image, clean to attacked with eps {demo.shown:g}: {values}. "
+        "In brackets: pixels predicted outside the frame."
+    )
     return {"folder": str(demo.out), "file": str(target.relative_to(demo.out)), "caption": caption}
 
 
@@ -214,7 +217,7 @@ def verdict(near: Any, exhibit: Exhibit, prediction: Any, frame: tuple[int, int,
 
     picture = against(near, cut(prediction, frame), cut(exhibit.target, frame), RUNWAY)
     beyond = int((prediction == RUNWAY).sum() - (cut(prediction, frame) == RUNWAY).sum())
-    more = f", {beyond} px elsewhere" if beyond else ""
+    more = f" (+{beyond} px)" if beyond else ""
     return Panel(picture, f"IoU {overlap(prediction, exhibit.target):.2f}{more}")
 
 

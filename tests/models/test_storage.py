@@ -337,3 +337,15 @@ def test_a_model_with_learned_scales_folds_them(tools, tmp_path):
     )
     fresh = make("deeplabv3")
     assert onelip.load(tmp_path / "m").state_dict().keys() == onelip.fold(fresh).state_dict().keys()
+
+
+@pytest.mark.parametrize("norm", ["batch", "bias"])
+def test_a_record_from_before_an_option_was_there(norm, tmp_path):
+    torch.manual_seed(0)
+    model = onelip.models.create("unet", classes=2, size="XS", norm=norm).eval()
+    model.save(tmp_path / "m")
+    images = torch.rand(1, 3, 16, 16)
+    expected = onelip.load(tmp_path / "m")(images)
+    rewrite(tmp_path / "m", lambda r: r["model"]["options"].pop("norm"))
+    assert torch.equal(onelip.load(tmp_path / "m")(images), expected)
+    assert torch.allclose(model(images), expected, atol=1e-5)

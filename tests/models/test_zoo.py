@@ -189,6 +189,8 @@ def test_unknown_architecture_and_head():
         create("convnet", classes=2, head="wide")
     with pytest.raises(ConfigError, match="`upsample` is not known"):
         create("fcn", classes=2, upsample="nearest")
+    with pytest.raises(ConfigError, match=r"`norm` is not known.*'group'.*batch or bias"):
+        create("unet", classes=2, norm="group")
 
 
 def test_wrong_inputs_are_refused():
@@ -231,3 +233,16 @@ def test_one_channel_and_options_of_the_architectures(tools):
             model.config["options"].items()
             >= {k: list(v) if isinstance(v, tuple) else v for k, v in options.items()}.items()
         )
+
+
+@pytest.mark.parametrize("name", ["unet", "fcn"])
+@pytest.mark.parametrize("constraint", ["orthogonal", None])
+def test_with_learned_constants_an_image_is_alone_while_training(name, constraint):
+    torch.manual_seed(0)
+    model = create(name, classes=2, size="XS", constraint=constraint, norm="bias").train()
+    images = torch.rand(3, 3, 16, 16)
+    together, alone = model(images), torch.cat([model(image[None]) for image in images])
+    assert torch.allclose(together, alone, atol=1e-5)
+    assert torch.allclose(together, model.eval()(images), atol=1e-5)
+    centred = create(name, classes=2, size="XS", constraint=constraint).train()
+    assert not torch.allclose(centred(images)[:1], centred(images[:1]), atol=1e-3)

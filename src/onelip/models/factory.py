@@ -9,6 +9,7 @@ from typing import Any
 from torch import nn
 
 from .. import layers
+from ..core.errors import ConfigError, explain
 from ..layers import rms_gain
 from .interop import orthogonium_conv, orthogonium_linear
 
@@ -26,6 +27,7 @@ class Factory:
         constraint: "orthogonal", "spectral", "orthogonium" or None (ordinary layers: the unconstrained twin).
         scale: "fixed", "learnable" or "none".
         mode: how constrained layers keep their constraint while training: "project" or "retract".
+        norm: "batch" (centring; batch normalisation in the twin) or "bias" (a learned constant a channel).
         folded: make plain layers at the paths where `fold` leaves them, ready to receive saved weights.
     """
 
@@ -33,6 +35,7 @@ class Factory:
     scale: str = "fixed"
     mode: str = "project"
     folded: bool = False
+    norm: str = "batch"
 
     def conv(self, cin: int, cout: int, kernel: int = 3, **options: Any) -> nn.Module:
         """Make a zero-padded convolution (options: stride, dilation, bias), "same" up to the stride."""
@@ -85,11 +88,21 @@ class Factory:
         """Make the activation: MaxMin, or ReLU in the twin."""
         return nn.ReLU() if self.constraint is None else layers.MaxMin()
 
-    def norm(self, channels: int) -> nn.Module:
-        """Make the normalisation: centring, or batch normalisation in the twin."""
-        if self.constraint is None:
-            return nn.BatchNorm2d(channels)
-        return layers.ChannelBias(channels) if self.folded else layers.BatchCentering(channels)
+    def shift(self, channels: int) -> nn.Module:
+        """Make what follows an activation: centring (batch normalisation in the twin), or a learned constant."""
+        if self.norm == "bias" or (self.folded and self.constraint is not None):
+            return layers.ChannelBias(channels)
+        return layers.BatchCentering(channels) if self.constraint else nn.BatchNorm2d(channels)
+
+    def using(self, norm: str) -> Factory:
+        """Return this factory with another `norm`.
+
+        Raises:
+            ConfigError: `norm` is neither "batch" nor "bias".
+        """
+        if norm not in {"batch", "bias"}:
+            raise ConfigError(explain("`norm` is not known", received=repr(norm), expected="batch or bias"))
+        return dataclasses.replace(self, norm=norm)
 
     def share(self, branches: int) -> float:
         """Return the factor that keeps a concatenation of so many branches 1-Lipschitz; 1 in the twin."""
@@ -97,8 +110,8 @@ class Factory:
 
     def block(self, cin: int, cout: int, kernel: int = 3, **options: Any) -> list[nn.Module]:
         """Make convolution, activation, normalisation."""
-        return [self.conv(cin, cout, kernel, **options), self.act(), self.norm(cout)]
+        return [self.conv(cin, cout, kernel, **options), self.act(), self.shift(cout)]
 
     def up_block(self, cin: int, cout: int) -> list[nn.Module]:
         """Make transposed convolution, activation, normalisation."""
-        return [self.up(cin, cout), self.act(), self.norm(cout)]
+        return [self.up(cin, cout), self.act(), self.shift(cout)]

@@ -38,7 +38,7 @@ class FCN(LipModel):
     (in a constrained model with `scale="none"`, times $2^{-s}$ for $s$ stages, which makes it 1-Lipschitz) or
     "transposed" ($s$ transposed convolutions, kernel 2, stride 2, on the logits).
 
-    Options: `widths` of the stages, `repeats` of blocks in each, `upsample`.
+    Options: `widths` of the stages, `repeats` of blocks in each, `upsample`, and `norm` as in the UNet.
 
     Guarantee:
         None by itself: `onelip.lipschitz(model, size)` bounds the weights as they are.
@@ -50,15 +50,16 @@ class FCN(LipModel):
         torch.Size([1, 2, 21, 30])
     """
 
-    defaults: ClassVar[dict[str, Any]] = {"upsample": "bilinear"}
+    defaults: ClassVar[dict[str, Any]] = {"upsample": "bilinear", "norm": "batch"}
     sizes: ClassVar[dict[str, dict[str, Any]]] = {
         "XS": {"widths": (16, 32), "repeats": 2},
         "S": {"widths": (32, 64, 128), "repeats": 3},
         "M": {"widths": (64, 128, 256), "repeats": 4},
     }
 
-    def build(self, make: Factory, *, widths: Sequence[int], repeats: int, upsample: str) -> None:
+    def build(self, make: Factory, *, widths: Sequence[int], repeats: int, upsample: str, norm: str) -> None:
         """Create the layers."""
+        make = make.using(norm)
         self.multiple_of = 2 ** len(widths)
         self.encoder = encoder(make, self.in_channels, widths, repeats)
         self.classifier = make.conv(widths[-1], self.classes, 1, bias=True)

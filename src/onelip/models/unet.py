@@ -39,7 +39,8 @@ class UNet(LipModel):
     branches of constants $a$ and $b$ has constant $\sqrt{(a^2 + b^2) / 2}$, so with `scale="none"` the whole
     network is 1-Lipschitz after the normalisation. The classifier is a 1x1 convolution with bias.
 
-    Options: `widths` of the levels, `repeats` of blocks in each level and direction.
+    Options: `widths` of the levels, `repeats` of blocks in each level and direction; `norm`, "batch" (centring over
+    the batch) or "bias" (a learned constant a channel: for training on crops whose means differ from those of images).
 
     Guarantee:
         None by itself: `onelip.lipschitz(model, size)` bounds the weights as they are.
@@ -51,6 +52,7 @@ class UNet(LipModel):
         torch.Size([1, 2, 21, 30])
     """
 
+    defaults: ClassVar[dict[str, Any]] = {"norm": "batch"}
     sizes: ClassVar[dict[str, dict[str, Any]]] = {
         "XS": {"widths": (8, 16, 32), "repeats": 1},
         "S": {"widths": (16, 32, 64, 128), "repeats": 2},
@@ -58,8 +60,9 @@ class UNet(LipModel):
         "L": {"widths": (64, 128, 256, 512), "repeats": 2},
     }
 
-    def build(self, make: Factory, *, widths: Sequence[int], repeats: int) -> None:
+    def build(self, make: Factory, *, widths: Sequence[int], repeats: int, norm: str) -> None:
         """Create the layers."""
+        make = make.using(norm)
         self.multiple_of = 2 ** (len(widths) - 1)
         levels: list[nn.Module] = []
         cin = self.in_channels

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import difflib
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeVar
@@ -92,6 +93,8 @@ def build(config: ModelConfig, *, folded: bool = False) -> LipModel:
         ConfigError: the configuration names an unknown architecture or misses options.
     """
     cls = _ARCHITECTURES[_known("architecture", config.name, _ARCHITECTURES)]
+    # An option that came later has its default in configurations from before.
+    config = dataclasses.replace(config, options={**cls.defaults, **config.options})
     expected = sorted(cls.defaults | cls.sizes["S"])
     if sorted(config.options) != expected:
         raise ConfigError(

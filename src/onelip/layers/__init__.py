@@ -9,6 +9,7 @@ from .losses import CosineLoss, TauCrossEntropy
 from .margins import CategoricalHingeLoss, HingeMarginLoss, HKRLoss, HKRMulticlassLoss, KRLoss, LseHKRLoss
 from .norm import BatchCentering, ChannelBias, InputNormalization, LayerCentering
 from .orthogonal import OrthogonalConv2d, OrthogonalConvTranspose2d
+from .overlap import JaccardLoss
 from .pool import ScaledAvgPool2d, ScaledGlobalAvgPool2d, ScaledL2NormPool2d
 from .reparam import Reparametrized, retract_, rms_gain
 from .spectral import SpectralConv2d, SpectralConvTranspose2d, SpectralLinear
@@ -29,6 +30,7 @@ __all__ = [
     "HingeMarginLoss",
     "Householder",
     "InputNormalization",
+    "JaccardLoss",
     "KRLoss",
     "LayerCentering",
     "LipschitzConv",

@@ -26,6 +26,8 @@ def make_loss(part: LossPart, weight: list[float] | None, ignore_index: int) -> 
         return layers.HKRLoss(
             alpha=part.alpha, min_margin=part.margin, temperature=part.temperature, ignore_index=ignore_index
         )
+    if part.name == "jaccard":
+        return layers.JaccardLoss(part.tau, part.margin, ignore_index=ignore_index)
     return layers.TauCrossEntropy(part.tau, weight, ignore_index=ignore_index)
 
 

@@ -74,6 +74,8 @@ class AugmentPart:
         _require(len(self.scale) == 2, "augment.scale", self.scale, "[smallest, largest]")
 
 
+LOSSES = ("tau-cce", "jaccard", "cosine", "hkr")
+
 LOSS_PRESETS: dict[str, dict[str, Any]] = {
     "accurate": {"name": "tau-cce", "tau": 60.0},
     "slightly-robust": {"name": "tau-cce", "tau": 20.0},
@@ -84,7 +86,7 @@ LOSS_PRESETS: dict[str, dict[str, Any]] = {
 
 @dataclass(frozen=True)
 class LossPart:
-    """Which loss: "tau-cce" (`tau`), "cosine", or "hkr" (`alpha`, `margin`, `temperature`).
+    """Which loss: "tau-cce" (`tau`), "jaccard" (`tau`, `margin`), "cosine", "hkr" (`alpha`, `margin`, `temperature`).
 
     `weights` balances the classes of tau-cce: "none", or "median" for median-frequency weights raised to `power`.
     `scale_penalty` keeps learnable scales near their start: penalty * |log(L / L0)|.
@@ -101,9 +103,10 @@ class LossPart:
     scale_penalty: float = 0.1
 
     def __post_init__(self) -> None:
-        _require(self.name in {"tau-cce", "cosine", "hkr"}, "loss.name", self.name, "tau-cce, cosine or hkr")
+        _require(self.name in LOSSES, "loss.name", self.name, ", ".join(LOSSES))
         _require(self.weights in {"none", "median"}, "loss.weights", self.weights, "none or median")
         _require(self.tau > 0, "loss.tau", self.tau, "a number > 0")
+        _require(self.margin >= 0, "loss.margin", self.margin, "a number >= 0")
         balanced = self.weights == "median"
         _require(
             not balanced or self.name == "tau-cce", "loss.weights", self.weights, f"none for {self.name}"

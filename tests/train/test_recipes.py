@@ -18,8 +18,9 @@ from onelip.train.recipe import LOSS_PRESETS, ModelPart, OptimPart
 def test_shipped_recipes(name: str) -> None:
     recipe = load_recipe(name)
     assert recipe.name == name
-    assert (recipe.model.constraint == "none") == ("-twin" in name)
-    assert recipe.val.eps == () or "-twin" not in name
+    ordinary = "-twin" in name or name.endswith("-standard")
+    assert (recipe.model.constraint == "none") == ordinary
+    assert recipe.val.eps == () or not ordinary
 
 
 def test_the_expected_recipes_are_there() -> None:
@@ -68,7 +69,7 @@ def test_overrides() -> None:
         ("optim.epochs=2.5", "wrong kind; received 2.5; expected int"),
         ("data.cache=1", "wrong kind"),
         ("optim.epochs=0", r"epochs >= 1"),
-        ("loss.name=mse", "tau-cce, cosine or hkr"),
+        ("loss.name=mse", "tau-cce, jaccard, cosine, hkr"),
         ("val.eps=[-1.0]", "numbers >= 0"),
         ("model.depth=3", "unknown recipe key"),
         ("lr", "expected key=value"),

@@ -189,6 +189,8 @@ def test_unknown_architecture_and_head():
         create("convnet", classes=2, head="wide")
     with pytest.raises(ConfigError, match="`upsample` is not known"):
         create("fcn", classes=2, upsample="nearest")
+    with pytest.raises(ConfigError, match=r"`patch` is not usable.*0"):
+        create("unet", classes=2, patch=0)
     with pytest.raises(ConfigError, match=r"`norm` is not known.*'group'.*batch or bias"):
         create("unet", classes=2, norm="group")
 
@@ -225,6 +227,7 @@ def test_one_channel_and_options_of_the_architectures(tools):
     for name, options in [
         ("fcn", {"upsample": "transposed"}),
         ("unet", {"widths": (4, 8), "repeats": 2}),
+        ("unet", {"widths": (16, 8), "repeats": 1, "patch": 2}),
         ("deeplabv3", {"widths": (8, 16), "repeats": 1}),
     ]:
         model = make(name, in_channels=1, **options)
@@ -246,3 +249,13 @@ def test_with_learned_constants_an_image_is_alone_while_training(name, constrain
     assert torch.allclose(together, model.eval()(images), atol=1e-5)
     centred = create(name, classes=2, size="XS", constraint=constraint).train()
     assert not torch.allclose(centred(images)[:1], centred(images[:1]), atol=1e-3)
+
+
+def test_patches_only_move_values():
+    torch.manual_seed(0)
+    model = create("unet", classes=2, size="XS", patch=2, scale="none", norm="bias").eval()
+    assert onelip.lipschitz(model, (16, 24)).value <= 2.001  # 1 / std of the input, and nothing else
+    images = torch.rand(1, 3, 16, 24)
+    assert torch.equal(model.scatter(model.gather(images)), images)
+    assert model(images).shape == (1, 2, 16, 24)
+    assert model.multiple_of == 8

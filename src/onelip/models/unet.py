@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
+from ..core.errors import ConfigError, explain
 from .base import LipModel
 from .factory import Factory
 from .zoo import architecture
@@ -40,7 +41,9 @@ class UNet(LipModel):
     network is 1-Lipschitz after the normalisation. The classifier is a 1x1 convolution with bias.
 
     Options: `widths` of the levels, `repeats` of blocks in each level and direction; `norm`, "batch" (centring over
-    the batch) or "bias" (a learned constant a channel: for training on crops whose means differ from those of images).
+    the batch) or "bias" (a learned constant a channel: for training on crops whose means differ from those of images);
+    `patch`: squares of so many pixels a side become the channels of one at the start, and channels squares at the end.
+    Both only move values, so they cost no constant, and a quarter or a sixteenth of the positions makes steps faster.
 
     Guarantee:
         None by itself: `onelip.lipschitz(model, size)` bounds the weights as they are.
@@ -52,7 +55,7 @@ class UNet(LipModel):
         torch.Size([1, 2, 21, 30])
     """
 
-    defaults: ClassVar[dict[str, Any]] = {"norm": "batch"}
+    defaults: ClassVar[dict[str, Any]] = {"norm": "batch", "patch": 1}
     sizes: ClassVar[dict[str, dict[str, Any]]] = {
         "XS": {"widths": (8, 16, 32), "repeats": 1},
         "S": {"widths": (16, 32, 64, 128), "repeats": 2},
@@ -60,12 +63,15 @@ class UNet(LipModel):
         "L": {"widths": (64, 128, 256, 512), "repeats": 2},
     }
 
-    def build(self, make: Factory, *, widths: Sequence[int], repeats: int, norm: str) -> None:
+    def build(self, make: Factory, *, widths: Sequence[int], repeats: int, norm: str, patch: int) -> None:
         """Create the layers."""
         make = make.using(norm)
-        self.multiple_of = 2 ** (len(widths) - 1)
+        if not isinstance(patch, int) or patch < 1:
+            raise ConfigError(explain("`patch` is not usable", received=repr(patch), expected="1, 2, 4, ..."))
+        self.multiple_of = patch * 2 ** (len(widths) - 1)
+        self.gather, self.scatter = nn.PixelUnshuffle(patch), nn.PixelShuffle(patch)
         levels: list[nn.Module] = []
-        cin = self.in_channels
+        cin = self.in_channels * patch**2
         for level, width in enumerate(widths):
             rest = [layer for _ in range(repeats - 1) for layer in make.block(width, width)]
             levels.append(nn.Sequential(*make.block(cin, width, stride=2 if level else 1), *rest))
@@ -73,15 +79,16 @@ class UNet(LipModel):
         self.levels = nn.ModuleList(levels)
         pairs = list(zip(widths[1:], widths[:-1], strict=True))
         self.rises = nn.ModuleList([Rise(make, below, width, repeats) for below, width in reversed(pairs)])
-        self.classifier = make.conv(widths[0], self.classes, 1, bias=True)
+        self.classifier = make.conv(widths[0], self.classes * patch**2, 1, bias=True)
 
     def network(self, x: Tensor) -> Tensor:
         """Map padded, normalised images to logits of the same size."""
         skips: list[Tensor] = []
+        x = self.gather(x)
         for level in self.levels:
             x = level(x)
             skips.append(x)
         for rise, skip in zip(self.rises, reversed(skips[:-1]), strict=True):
             x = rise(x, skip)
-        logits: Tensor = self.classifier(x)
+        logits: Tensor = self.scatter(self.classifier(x))
         return logits

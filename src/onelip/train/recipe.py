@@ -77,9 +77,9 @@ class AugmentPart:
 LOSSES = ("tau-cce", "jaccard", "cosine", "hkr")
 
 LOSS_PRESETS: dict[str, dict[str, Any]] = {
-    "accurate": {"name": "tau-cce", "tau": 60.0},
-    "slightly-robust": {"name": "tau-cce", "tau": 20.0},
-    "strongly-robust": {"name": "tau-cce", "tau": 4.0},
+    "accurate": {"name": "jaccard", "tau": 300.0, "margin": 0.0},
+    "slightly-robust": {"name": "jaccard", "tau": 100.0, "margin": 0.015},
+    "strongly-robust": {"name": "jaccard", "tau": 40.0, "margin": 0.04},
 }
 """How much margin a LipNet is asked for: `loss.preset = "strongly-robust"` in a recipe stands for these keys."""
 

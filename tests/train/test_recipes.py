@@ -101,9 +101,9 @@ def test_a_preset_stands_for_its_keys_and_keys_beside_it_win(tmp_path: Path) -> 
     assert len(set(taus)) == 3
     assert load_recipe("scenes", ["loss.tau=7", "loss.preset=accurate"]).loss.tau == 7.0
     path = tmp_path / "mine.toml"
-    path.write_text('[loss]\npreset = "accurate"\nweights = "median"\n')
+    path.write_text('[loss]\npreset = "accurate"\nmargin = 0.5\n')
     recipe = load_recipe(path)
     assert recipe.loss.tau == LOSS_PRESETS["accurate"]["tau"]
-    assert recipe.loss.weights == "median"
+    assert recipe.loss.margin == 0.5
     with pytest.raises(ConfigError, match=r"loss.preset.*'strong'.*strongly-robust"):
         load_recipe("scenes", ["loss.preset=strong"])

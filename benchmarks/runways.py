@@ -1,4 +1,4 @@
-"""Three models against vanishing attacks on rendered runways: clean, attacked and certified IoU and recall.
+"""The runway models against vanishing attacks on rendered runways: clean, attacked and certified IoU and recall.
 
     onelip data runways --n 300 --size 256 --split test --out runs/runways
     python benchmarks/runways.py --data runs/runways
@@ -36,8 +36,7 @@ from onelip.report.panels import Panel, against, cut, grid, window
 
 MODELS = {
     "standard": "runway-unet-standard",
-    "slightly robust": "runway-unet-slight",
-    "strongly robust": "runway-unet",
+    "robust": "runway-unet",
 }
 EPS = (0.25, 0.5, 1.0, 2.0)
 SHOWN = 1.0

@@ -48,8 +48,8 @@ def against(image: Array, prediction: Array, target: Array, label: int) -> Array
 
     Example:
         >>> image, classes = np.zeros((1, 2, 3)), np.array([[1, 0]])
-        >>> against(image, classes, classes, 1)[0, 0].round(2).tolist()
-        [0.0, 0.56, 0.41]
+        >>> against(image, classes, classes, 1)[0, 0].round(1).tolist()
+        [0.0, 0.6, 0.4]
     """
     grey = 0.25 + 0.55 * image.mean(-1, keepdims=True).repeat(3, -1)
     there, seen = target == label, prediction == label

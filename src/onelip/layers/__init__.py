@@ -3,6 +3,8 @@
 from . import rules as _rules  # noqa: F401 - teaches the bound engine these layers
 from .activation import Abs, GroupSort, Householder, MaxMin
 from .conv import LipschitzConv
+from .detection_losses import CenternessLoss, FocalHingeLoss, FocalLoss, GIoULoss
+from .energy import Blend, Fork
 from .fold import fold
 from .linear import OrthogonalLinear, UnitNormLinear
 from .losses import CosineLoss, TauCrossEntropy
@@ -18,12 +20,18 @@ from .structure import Concat, ConcatResidual, ConvexResidual, Merge, PrescaledR
 __all__ = [
     "Abs",
     "BatchCentering",
+    "Blend",
     "CategoricalHingeLoss",
+    "CenternessLoss",
     "ChannelBias",
     "Concat",
     "ConcatResidual",
     "ConvexResidual",
     "CosineLoss",
+    "FocalHingeLoss",
+    "FocalLoss",
+    "Fork",
+    "GIoULoss",
     "GroupSort",
     "HKRLoss",
     "HKRMulticlassLoss",

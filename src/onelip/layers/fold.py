@@ -11,6 +11,7 @@ from torch.nn.utils import parametrize
 
 from ..core import errors
 from ..core.registry import overridden
+from .energy import EnergyShares
 from .norm import BatchCentering, ChannelBias
 from .reparam import Reparametrized, full_precision
 
@@ -24,8 +25,9 @@ def fold(model: ModuleT) -> ModuleT:
     """Return a copy of `model` in eval mode, with plain weights: same outputs, the speed of a plain network.
 
     Layers with a computed weight (of onelip, orthogonium, deel-torchlip, or by torch.nn.utils.parametrize)
-    become `nn.Conv2d`, `nn.ConvTranspose2d` or `nn.Linear`, centring layers become `ChannelBias`; names of
-    modules stay. Other layers are kept. `model` itself is not changed. Folding twice changes nothing.
+    become `nn.Conv2d`, `nn.ConvTranspose2d` or `nn.Linear`, centring layers become `ChannelBias`, the shares
+    of forks and blends constants; names of modules stay. Other layers are kept. `model` itself is not changed.
+    Folding twice changes nothing.
 
     deel-torchlip keeps in eval mode the weight of the last forward pass in train mode, which an optimiser step
     makes stale; there the weight of the parameters as they are now is baked in.
@@ -64,8 +66,10 @@ def _replace(module: nn.Module, done: dict[nn.Module, nn.Module]) -> nn.Module:
 
 
 def _plain(module: nn.Module) -> nn.Module:
-    if isinstance(module, BatchCentering | Reparametrized):
+    if isinstance(module, BatchCentering | Reparametrized | EnergyShares):
         _check_untouched(module)
+    if isinstance(module, EnergyShares):
+        return _constants(module)
     if isinstance(module, BatchCentering):
         folded = ChannelBias(module.bias.shape[1]).to(module.bias)
         folded.bias.copy_(module.bias - module.running_mean)
@@ -76,6 +80,14 @@ def _plain(module: nn.Module) -> nn.Module:
         return _foreign(module)
     if parametrize.is_parametrized(module):
         _strip(module)
+    return module
+
+
+def _constants(module: EnergyShares) -> nn.Module:
+    """Turn the learned weights of a fork or blend into constants."""
+    if module.fixed is None:
+        module.fixed = module.weights.detach().clone()
+        del module.logits
     return module
 
 

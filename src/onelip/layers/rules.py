@@ -7,9 +7,11 @@ import math
 from ..bounds.norms import linear_norm
 from ..bounds.rules_linear import conv_rule, conv_transpose
 from ..bounds.table import module_rule
-from ..bounds.value import Value
+from ..bounds.value import Value, add
+from ..core.errors import InputError, explain
 from .activation import Abs, GroupSort, Householder, MaxMin
 from .conv import LipschitzConv
+from .energy import Blend, Fork
 from .linear import OrthogonalLinear, UnitNormLinear
 from .norm import BatchCentering, ChannelBias, InputNormalization, LayerCentering
 from .orthogonal import OrthogonalConv2d, OrthogonalConvTranspose2d
@@ -96,6 +98,24 @@ def l2_pool(layer: ScaledL2NormPool2d, x: Value) -> Value:
     size = math.prod(x.shape[-2:] if layer.kernel_size is None else layer.kernel_size)
     constant = math.sqrt(size) * _SLACK if math.isinf(x.p) else 1.0
     return x.times(constant, because="Euclidean norm of disjoint windows")
+
+
+@module_rule(Fork)
+def fork(layer: Fork, x: Value) -> tuple[Value, ...]:
+    """Copies by weights as they are now; what later joins them finds that they are copies of one tensor."""
+    weights = layer.weights.detach().double().abs().tolist()
+    return tuple(x.times(weight, because="its share of a fork") for weight in weights)
+
+
+@module_rule(Blend)
+def blend(layer: Blend, *branches: Value) -> Value:
+    """A weighted sum: Cauchy-Schwarz over what the branches are together, or the sum of their constants."""
+    if len({v.shape for v in branches}) != 1:
+        raise InputError(explain("branches of a blend differ in shape", received=[v.shape for v in branches]))
+    weights = layer.weights.detach().double().abs().tolist()
+    return add(
+        zip(weights, branches, strict=True), because="weighted sum of branches, squares of weights sum to 1"
+    )
 
 
 def _mean_norm(size: int, p: float) -> float:

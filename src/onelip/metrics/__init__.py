@@ -1,8 +1,10 @@
-"""Metrics that accumulate certified values over a data set and over processes."""
+"""Metrics that accumulate certified values over a data set, and scores of detections."""
 
 from __future__ import annotations
 
 from onelip.certify.curve import CertifiedCurve
 from onelip.metrics.certified import Certified
+from onelip.metrics.detection import ClassScores, DetectionScores, score_detections
+from onelip.metrics.matching import match
 
-__all__ = ["Certified", "CertifiedCurve"]
+__all__ = ["Certified", "CertifiedCurve", "ClassScores", "DetectionScores", "match", "score_detections"]

@@ -11,9 +11,10 @@ from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2 import functional as F
 
 from ..core.errors import InputError, explain
+from . import cropping
 from .dataset import VOID, Pixels
 
-_GREY = 128  # the colour of padding; its labels are void, so only the neighbours' receptive fields see it
+_GREY = 128  # the colour of what rotation uncovers; its labels are void
 
 
 @dataclass(frozen=True)
@@ -92,7 +93,7 @@ class Augment:
             image = F.rotate(image, angle, interpolation=InterpolationMode.BILINEAR, fill=[_GREY] * 3)
             mask = F.rotate(mask, angle, fill=VOID)
         if self.crop is not None:
-            zoom, place = self._zoom(draw[1]), (draw[2], draw[3])
+            zoom, place = cropping.zoom(self.scale, draw[1]), (draw[2], draw[3])
             if self.focus and torch.rand((), generator=generator) < self.focus:
                 place = _place(mask, self.crop, zoom, place, generator)
             image, mask = _zoomed_crop(image, mask, self.crop, zoom, place)
@@ -102,79 +103,40 @@ class Augment:
             image, mask = F.vertical_flip(image), F.vertical_flip(mask)
         pixels = image.float().div_(255.0)
         if self.jitter:
-            strength = [1 + self.jitter * (2 * d - 1) for d in draw[6:]]
-            pixels = F.adjust_brightness(pixels, strength[0])
-            pixels = F.adjust_contrast(pixels, strength[1])
-            pixels = F.adjust_saturation(pixels, strength[2])
+            pixels = cropping.recoloured(pixels, self.jitter, draw[6:])
         if self.noise:
             pixels = pixels + self.noise * torch.randn(pixels.shape, generator=generator)
         return pixels.contiguous(), mask.as_subclass(Tensor).long()
-
-    def _zoom(self, draw: float) -> float:
-        # Uniform in the logarithm: twice as large and half as large are equally likely.
-        low, high = self.scale
-        return float(low * (high / low) ** draw)
 
 
 def _zoomed_crop(
     image: Tensor, mask: tv_tensors.Mask, crop: tuple[int, int], zoom: float, place: tuple[float, float]
 ) -> tuple[Tensor, tv_tensors.Mask]:
     """Cut the window that fills the crop at this zoom; where it leaves the image, pad with grey and void."""
-    height, width = int(image.shape[-2]), int(image.shape[-1])
-    h, w = _window(crop, zoom)
-    top, left = (_offset(total, part, u) for total, part, u in ((height, h, place[0]), (width, w, place[1])))
-    y0, x0, y1, x1 = max(top, 0), max(left, 0), min(top + h, height), min(left + w, width)
-    padding = [x0 - left, y0 - top, left + w - x1, top + h - y1]
-    image, mask = image[..., y0:y1, x0:x1], tv_tensors.Mask(mask[..., y0:y1, x0:x1])
-    if any(padding):
-        image, mask = F.pad(image, padding, fill=[_GREY] * 3), F.pad(mask, padding, fill=VOID)
-    if (h, w) != crop:
-        image = F.resize(image, list(crop), interpolation=InterpolationMode.BILINEAR, antialias=True)
-        # As a plain image: the kernel for masks knows only the nearest neighbour that is off by half a pixel.
-        plain = F.resize(
-            mask.as_subclass(Tensor)[None], list(crop), interpolation=InterpolationMode.NEAREST_EXACT
-        )
-        mask = tv_tensors.Mask(plain[0])
-    return image, mask
-
-
-def _window(crop: tuple[int, int], zoom: float) -> tuple[int, int]:
-    """Return the size of the window that fills the crop at this zoom."""
-    return max(1, round(crop[0] / zoom)), max(1, round(crop[1] / zoom))
+    window = cropping.window(image.shape[-2:], crop, zoom, place)
+    # As plain images: the kernel for masks knows only the nearest neighbour that is off by half a pixel.
+    plain = window.cut(mask.as_subclass(Tensor)[None], [VOID])
+    if (window.height, window.width) != crop:
+        plain = F.resize(plain, list(crop), interpolation=InterpolationMode.NEAREST_EXACT)
+    return cropping.enlarged(window.cut(image), crop), tv_tensors.Mask(plain[0])
 
 
 def _place(
     mask: Tensor, crop: tuple[int, int], zoom: float, place: tuple[float, float], generator: torch.Generator
 ) -> tuple[float, float]:
-    """Move a place, as `_offset` takes it, so that the window shows a pixel of a class drawn from those present."""
+    """Move a place, as `window` takes it, so that the window shows a pixel of a class drawn from those present."""
     labels = mask.as_subclass(Tensor)
     present = labels[labels != VOID].unique()
     if len(present) == 0:
         return place
     chosen, pixel = torch.rand(2, generator=generator, dtype=torch.float64).tolist()
     shown = (labels == present[int(chosen * len(present))]).nonzero()
-    point: list[int] = shown[int(pixel * len(shown))].tolist()
-    height, width = _window(crop, zoom)
+    y, x = shown[int(pixel * len(shown))].tolist()
+    height, width = cropping.reach(crop, zoom)
     return (
-        _around(labels.shape[0], height, point[0], place[0]),
-        _around(labels.shape[1], width, point[1], place[1]),
+        cropping.around(labels.shape[0], height, y, y, place[0]),
+        cropping.around(labels.shape[1], width, x, x, place[1]),
     )
-
-
-def _around(total: int, part: int, at: int, draw: float) -> float:
-    """Return the draw for which `_offset` gives a window of `part` that holds `at`, itself drawn evenly."""
-    spare = total - part
-    if spare <= 0:
-        return draw  # the window holds everything
-    low, high = max(0, at - part + 1), min(spare, at)
-    start = low + min(int(draw * (high - low + 1)), high - low)
-    return (start + 0.5) / (spare + 1)
-
-
-def _offset(total: int, part: int, draw: float) -> int:
-    """Choose where a window of `part` begins: inside the image, or around it when it is the larger one."""
-    spare = total - part
-    return min(int(draw * (abs(spare) + 1)), abs(spare)) * (1 if spare >= 0 else -1)
 
 
 def to_bytes(image: Pixels, labels: Pixels) -> tuple[Tensor, Tensor]:

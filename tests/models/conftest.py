@@ -11,6 +11,8 @@ OPTIONS = {
     "unet": {},
     "fcn": {},
     "convnet": {},
+    "resnet18": {"widths": (8, 16), "depths": (1, 1)},
+    "fcos": {"strides": (8, 16)},
     "mlp": {"in_channels": 2, "image_size": (6, 5)},
 }
 

@@ -9,7 +9,7 @@ import onelip
 from onelip.models import create
 from onelip.models.config import ModelConfig
 
-NAMES = ["deeplabv3", "unet", "fcn", "convnet", "mlp"]
+NAMES = ["deeplabv3", "unet", "fcn", "convnet", "mlp", "resnet18", "fcos"]
 DENSE = ["deeplabv3", "unet", "fcn"]
 CONSTRAINTS = ["orthogonal", "spectral", None, "orthogonium"]
 KVASIR = {"mean": 0.5, "std": 0.5}
@@ -29,7 +29,9 @@ def test_the_bound_holds_and_is_not_absurd(tools, local_gain, name, constraint, 
     if constraint in ("orthogonal", "orthogonium"):
         assert below > 0.1 * bound.value  # the layers keep gradients, and the bound is near what happens
     if constraint in ("orthogonal", "orthogonium") and scale == "none":
-        assert bound.value == pytest.approx(2.0, rel=1e-3)  # 1 / std, and nothing else
+        assert bound.value <= 2.0 * (1 + 1e-3)  # 1 / std, and nothing else
+        if name != "fcos":  # equal shares cost even less than that: no path has the whole energy
+            assert bound.value == pytest.approx(2.0, rel=1e-3)
 
 
 @pytest.mark.parametrize("constraint", ["orthogonal", "spectral"])

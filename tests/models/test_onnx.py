@@ -22,6 +22,8 @@ runtime = pytest.importorskip("onnxruntime")
         ("fcn", "spectral", (9, 16)),
         ("convnet", "orthogonal", (12, 12)),
         ("mlp", "orthogonal", (6, 5)),
+        ("resnet18", None, (17, 9)),
+        ("fcos", "orthogonal", (20, 27)),
     ],
 )
 def test_the_file_computes_the_model_and_carries_its_bound(tools, tmp_path, name, constraint, size):

@@ -15,7 +15,7 @@ from onelip.models import FCN, storage
 from onelip.models.config import ModelConfig
 from onelip.models.factory import Factory
 
-NAMES = ["deeplabv3", "unet", "fcn", "convnet", "mlp"]
+NAMES = ["deeplabv3", "unet", "fcn", "convnet", "mlp", "resnet18", "fcos"]
 CONSTRAINTS = ["orthogonal", "spectral", None, "orthogonium"]
 
 

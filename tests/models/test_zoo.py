@@ -13,7 +13,7 @@ from onelip.models import LipModel, architecture, architectures, create
 from onelip.models.config import ModelConfig
 from onelip.models.zoo import build
 
-NAMES = ["deeplabv3", "unet", "fcn", "convnet", "mlp"]
+NAMES = ["deeplabv3", "unet", "fcn", "convnet", "mlp", "resnet18", "fcos"]
 DENSE = ["deeplabv3", "unet", "fcn"]
 CONSTRAINTS = ["orthogonal", "spectral", None, "orthogonium"]
 
@@ -32,7 +32,7 @@ def test_any_size_gives_logits_of_that_size(tools, name, constraint):
 
 
 @pytest.mark.parametrize("constraint", CONSTRAINTS)
-@pytest.mark.parametrize("name", ["convnet", "mlp"])
+@pytest.mark.parametrize("name", ["convnet", "mlp", "resnet18"])
 def test_classifiers_give_one_row_an_image(tools, name, constraint):
     make, batch = tools
     model = make(name, constraint)
@@ -94,7 +94,8 @@ def test_training_state_round_trips(tools, name, constraint):
 def test_every_parameter_that_asks_for_a_gradient_gets_one(tools, name, constraint):
     make, batch = tools
     model = make(name, constraint, scale="learnable").train()
-    model(batch(model)).square().sum().backward()
+    outputs = model.raw(batch(model))[:2] if name == "fcos" else (model(batch(model)),)
+    sum(output.square().sum() for output in outputs).backward()
     # a bias before a centring layer cancels in training, so no statement on its size
     dead = [n for n, p in model.named_parameters() if p.requires_grad and p.grad is None]
     assert dead == []

@@ -34,6 +34,7 @@ class LipModel(nn.Module):
         in_channels: number of input channels $C$.
         folded: True when all weights are plain: as `onelip.fold` and `onelip.load` return it.
         multiple_of: the network's total stride.
+        kind: what the model is, for its card; and `output`, what it returns.
 
     Shape:
         images float (B, C, H, W) in [0, 1]; logits (B, K, H, W) for dense models, (B, K) for classifiers.
@@ -43,6 +44,8 @@ class LipModel(nn.Module):
     """
 
     dense: ClassVar[bool] = True
+    kind: ClassVar[str] = ""
+    output: ClassVar[str] = ""
     defaults: ClassVar[dict[str, Any]] = {}
     sizes: ClassVar[dict[str, dict[str, Any]]] = {}
 
@@ -67,15 +70,19 @@ class LipModel(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Return the logits of raw images in [0, 1]."""
+        logits = self.network(self.padded(images))
+        return logits[..., : images.shape[-2], : images.shape[-1]] if self.dense else logits
+
+    def padded(self, images: Tensor) -> Tensor:
+        """Return raw images checked, normalised, and padded with zeros at the right and bottom."""
         if isinstance(images, Tensor):  # not while the graph is traced
             self._check(images)
-        x = self.normalize(images)
+        x: Tensor = self.normalize(images)
         if self.multiple_of > 1:
             # Arithmetic instead of a test on the size: one graph for every size, and traceable.
             height, width = images.shape[-2], images.shape[-1]
             x = F.pad(x, (0, -width % self.multiple_of, 0, -height % self.multiple_of))
-        logits = self.network(x)
-        return logits[..., : images.shape[-2], : images.shape[-1]] if self.dense else logits
+        return x
 
     def _check(self, images: Tensor) -> None:
         if images.dim() != 4 or images.shape[1] != self.in_channels or not images.is_floating_point():

@@ -45,8 +45,10 @@ A perturbation of an image is measured by the {norm} norm over all its values, i
 {assumptions}"""
 
 
-def model_card(record: dict[str, Any], assumptions: tuple[str, ...], *, dense: bool) -> str:
-    """Return the README of a stored model, from its record."""
+def model_card(
+    record: dict[str, Any], assumptions: tuple[str, ...], *, dense: bool, kind: str = "", output: str = ""
+) -> str:
+    """Return the README of a stored model, from its record; `kind` and `output` go over what `dense` says."""
     model, bound = record["model"], record["lipschitz"]
     height, width = bound["size"]
     p, channels = bound["p"], model["in_channels"]
@@ -55,7 +57,7 @@ def model_card(record: dict[str, Any], assumptions: tuple[str, ...], *, dense: b
     return _TEMPLATE.format(
         name=model["name"],
         size=model["size"],
-        kind="Dense prediction model" if dense else "Classifier",
+        kind=kind or ("Dense prediction model" if dense else "Classifier"),
         classes=model["classes"],
         version=record["onelip"],
         bound=round_up(bound["value"]),
@@ -63,7 +65,7 @@ def model_card(record: dict[str, Any], assumptions: tuple[str, ...], *, dense: b
         height=height,
         width=width,
         channels=channels,
-        output="logits (B, classes, H, W) at the input size" if dense else "logits (B, classes)",
+        output=output or ("logits (B, classes, H, W) at the input size" if dense else "logits (B, classes)"),
         mean=model["mean"],
         std=model["std"],
         constraint=model["constraint"] or "none (the unconstrained twin: expect a large bound)",

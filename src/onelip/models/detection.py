@@ -65,6 +65,11 @@ class Detector(LipModel):
     """
 
     dense: ClassVar[bool] = False
+    kind: ClassVar[str] = "Object detector"
+    output: ClassVar[str] = (
+        "class logits (B, N, classes) of N locations; with Lipschitz distances (B, N, classes + 4). "
+        "`model.predict(images)` gives boxes, scores and labels"
+    )
     strides: tuple[int, ...]
     regression_kind: str
     kappa: float
@@ -73,6 +78,11 @@ class Detector(LipModel):
     per_level: int
     per_image: int
     centerness: bool
+
+    @property
+    def default_size(self) -> tuple[int, int]:
+        """The input size (h, w) at which a saved model's bound is recorded: two cells of the coarsest level."""
+        return 2 * self.multiple_of, 2 * self.multiple_of
 
     def levels(self, images: Tensor) -> list[Tensor]:
         """Return the feature maps (B, C, ceil(h / s), ceil(w / s)) of raw images, fine to coarse."""
@@ -138,10 +148,15 @@ class Detector(LipModel):
             InputError: the images or a threshold are not usable.
             TrainModeError: the model is in train mode.
         """
+        checks.eval_mode(self, "predict")
+        return self.detect(checks.images(images), threshold, nms)
+
+    @torch.no_grad()
+    def detect(self, images: Tensor, threshold: float = 0.5, nms: float | None = None) -> list[Detections]:
+        """Detect as `predict` does, on images that may leave [0, 1], as noisy ones do; they are not checked."""
         level = self.threshold_logit(threshold)
         limit = self.nms if nms is None else checks.number("nms", nms, low=0.0, high=1.0)
-        checks.eval_mode(self, "predict")
-        raw, centre = self.heads(checks.images(images))
+        raw, centre = self.heads(images)
         return postprocess(
             raw,
             level,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Sequence
 from typing import Any
 
 from torch import nn
@@ -12,6 +13,7 @@ from .. import layers
 from ..core.errors import ConfigError, explain
 from ..layers import rms_gain
 from .interop import orthogonium_conv, orthogonium_linear
+from .junctions import Copies, Sum
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,6 +31,7 @@ class Factory:
         mode: how constrained layers keep their constraint while training: "project" or "retract".
         norm: "batch" (centring; batch normalisation in the twin) or "bias" (a learned constant a channel).
         folded: make plain layers at the paths where `fold` leaves them, ready to receive saved weights.
+        unit: factors start at 1 also where `scale` would keep the root mean square: every layer has norm 1.
     """
 
     constraint: str | None
@@ -36,6 +39,7 @@ class Factory:
     mode: str = "project"
     folded: bool = False
     norm: str = "batch"
+    unit: bool = False
 
     def conv(self, cin: int, cout: int, kernel: int = 3, **options: Any) -> nn.Module:
         """Make a zero-padded convolution (options: stride, dilation, bias), "same" up to the stride."""
@@ -79,7 +83,7 @@ class Factory:
 
     def _scaling(self, gain: float) -> dict[str, Any]:
         return {
-            "scale": 1.0 if self.scale == "none" else gain,
+            "scale": 1.0 if self.unit or self.scale == "none" else gain,
             "learnable_scale": self.scale == "learnable",
             "mode": self.mode,
         }
@@ -103,6 +107,30 @@ class Factory:
         if norm not in {"batch", "bias"}:
             raise ConfigError(explain("`norm` is not known", received=repr(norm), expected="batch or bias"))
         return dataclasses.replace(self, norm=norm)
+
+    def with_unit_gains(self) -> Factory:
+        """Return this factory with every layer of norm 1 at the start."""
+        return dataclasses.replace(self, unit=True)
+
+    def ordinary(self, cin: int, cout: int, kernel: int = 3, *, bias: bool = True) -> nn.Module:
+        """Make a convolution that no constraint binds: for outputs about which nothing is proven."""
+        return nn.Conv2d(cin, cout, kernel, padding=kernel // 2, bias=bias, device=self._device())
+
+    def fork(self, shares: Sequence[float], *, learned: bool = True) -> nn.Module:
+        """Make a duplication that gives each branch its share of the energy; copies in the twin."""
+        if self.constraint is None:
+            return Copies(len(shares))
+        return layers.Fork(len(shares), shares=shares, learned=learned and not self.folded)
+
+    def blend(self, shares: Sequence[float], *, learned: bool = True) -> nn.Module:
+        """Make the sum that undoes a fork of the same shares; the ordinary sum in the twin."""
+        if self.constraint is None:
+            return Sum()
+        return layers.Blend(len(shares), shares=shares, learned=learned and not self.folded)
+
+    def enlarge(self) -> nn.Module:
+        """Make nearest enlargement to twice the size, times 1/2 (an isometry); without the factor in the twin."""
+        return nn.Upsample(scale_factor=2) if self.constraint is None else layers.Resample(2)
 
     def share(self, branches: int) -> float:
         """Return the factor that keeps a concatenation of so many branches 1-Lipschitz; 1 in the twin."""

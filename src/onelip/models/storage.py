@@ -72,7 +72,10 @@ def save(model: LipModel, path: str | Path, *, size: tuple[int, int] | None = No
         (folder / WEIGHTS).write_bytes(raw)
         write_json(folder / RECORD, record)
         (folder / CARD).write_text(
-            model_card(record, tuple(bound.assumptions), dense=model.dense), encoding="utf-8"
+            model_card(
+                record, tuple(bound.assumptions), dense=model.dense, kind=model.kind, output=model.output
+            ),
+            encoding="utf-8",
         )
 
 

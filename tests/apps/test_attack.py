@@ -1,13 +1,11 @@
 """`onelip attack`: a table that never contradicts the certificates, resumable, and what it prints is runnable."""
 
 import json
-import sys
 
 import pytest
 
 import onelip
 from onelip.apps.assault import Assault, assault
-from onelip.apps.cli import main
 from onelip.core.errors import InputError, UnsoundError
 
 SMALL = {"split": "test", "size": (32, 48), "limit": 2, "steps": 3, "pictures": 1, "eps": (0.1, 0.4)}
@@ -17,17 +15,14 @@ def run(tmp_path, **options):
     return Assault(model="scenes", data="scenes", out=tmp_path, **{**SMALL, **options})
 
 
-def test_the_command_prints_a_sandwich_and_writes_results_and_a_report(tmp_path, monkeypatch, capsys):
+def test_the_command_prints_a_sandwich_and_writes_results_and_a_report(tmp_path, call):
     words = (
         "attack scenes scenes --split test --size 32x48 --limit 2 --steps 3 --pictures 1 --attack knapsack"
     )
-    monkeypatch.setattr(
-        sys, "argv", ["onelip", *words.split(), "--eps", "0.1", "0.4", "--out", str(tmp_path)]
-    )
-    assert main() == 0
-    printed = capsys.readouterr().out
-    assert "certified" in printed
-    assert "The same in Python:" in printed
+    done = call(*words.split(), "--eps", "0.1", "0.4", "--out", tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "certified" in done.stdout
+    assert "The same in Python:" in done.stdout
     results = json.loads((tmp_path / "results.json").read_text())
     assert results["complete"] is True
     assert [row["eps"] for row in results["attacked"]] == [0.1, 0.4]
@@ -78,13 +73,8 @@ def test_an_attack_that_wins_stops_the_run_and_saves_the_image(tmp_path, monkeyp
         (["--eps", "-1"], "eps"),
     ],
 )
-def test_bad_input_is_one_sentence(tmp_path, monkeypatch, capsys, words, text):
-    monkeypatch.setattr(
-        sys,
-        "argv",
-        ["onelip", "attack", "scenes", "scenes", "--size", "32x48", *words, "--out", str(tmp_path)],
-    )
-    assert main() == 2
-    error = capsys.readouterr().err
-    assert text in error
-    assert "Traceback" not in error
+def test_bad_input_is_one_sentence(tmp_path, call, words, text):
+    done = call("attack", "scenes", "scenes", "--size", "32x48", *words, "--out", tmp_path)
+    assert done.returncode == 2
+    assert text in done.stderr
+    assert "Traceback" not in done.stderr

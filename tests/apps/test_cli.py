@@ -17,7 +17,6 @@ import torch
 
 import onelip
 from onelip.apps.arguments import join_lists
-from onelip.apps.cli import main
 
 COMMANDS = [
     "info",
@@ -46,28 +45,6 @@ def run(*arguments: str, cwd: Path | None = None, **environment: str) -> subproc
         env={**os.environ, "OMP_NUM_THREADS": "1", **environment},
         check=False,
     )
-
-
-@pytest.fixture
-def call(monkeypatch, capsys):
-    """The same without the seconds that a new process needs to import torch."""
-
-    def inner(*arguments):
-        monkeypatch.setattr(sys, "argv", ["onelip", *map(str, arguments)])
-        status = main()
-        captured = capsys.readouterr()
-        return subprocess.CompletedProcess(arguments, status, captured.out, captured.err)
-
-    return inner
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory):
-    """An untrained model of the eight classes of the drawn scenes."""
-    torch.manual_seed(0)
-    folder = tmp_path_factory.mktemp("model") / "tiny"
-    onelip.models.create("fcn", classes=8, size="XS").eval().save(folder, size=(32, 48))
-    return folder
 
 
 @pytest.fixture(scope="module")

@@ -5,13 +5,11 @@ from __future__ import annotations
 import contextlib
 import io
 import json
-import sys
 
 import pytest
 import torch
 
 import onelip
-from onelip.apps.cli import main
 from onelip.apps.compare import read_sigmas
 from onelip.apps.comparison import Comparison
 from onelip.apps.comparison import compare as run
@@ -141,17 +139,12 @@ def test_a_certificate_that_is_beaten_stops_the_run(tmp_path, monkeypatch):
     assert list((tmp_path / "unsound").iterdir())
 
 
-def call(monkeypatch, *arguments):
-    monkeypatch.setattr(sys, "argv", ["onelip", "compare", *map(str, arguments)])
-    return main()
-
-
-def test_command_prints_the_table_and_writes_the_report(tmp_path, monkeypatch, capsys):
+def test_command_prints_the_table_and_writes_the_report(tmp_path, call):
     words = ["scenes", "scenes", "--size", "32x48", "--limit", "1", "--n", "40", "--out", tmp_path]
-    assert call(monkeypatch, "--smoothing", "sigma=0.1", "0.2", "--eps", "0.01", "0.05", *words) == 0
-    text = capsys.readouterr().out
+    done = call("compare", "--smoothing", "sigma=0.1", "0.2", "--eps", "0.01", "0.05", *words)
+    assert done.returncode == 0, done.stderr
     for part in ("Lipschitz", "SegCertify sigma=0.1", "SegCertify sigma=0.2", "0.01", "0.05", "passes"):
-        assert part in text
+        assert part in done.stdout
     results = json.loads((tmp_path / "results.json").read_text())
     assert len(results["comparison"]) == 6
     page = (tmp_path / "report.html").read_text()
@@ -170,11 +163,11 @@ def test_command_prints_the_table_and_writes_the_report(tmp_path, monkeypatch, c
         (["--base", "nowhere"], "there is no such model"),
     ],
 )
-def test_bad_input_ends_with_one_sentence(words, message, tmp_path, monkeypatch, capsys):
-    assert call(monkeypatch, "scenes", "scenes", "--limit", "1", "--out", tmp_path, *words) == 2
-    error = capsys.readouterr().err
-    assert message in error
-    assert len(error.splitlines()) == 1
+def test_bad_input_ends_with_one_sentence(words, message, tmp_path, call):
+    done = call("compare", "scenes", "scenes", "--limit", "1", "--out", tmp_path, *words)
+    assert done.returncode == 2
+    assert message in done.stderr
+    assert len(done.stderr.splitlines()) == 1
 
 
 def test_base_must_have_the_same_classes(tmp_path):

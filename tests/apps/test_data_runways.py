@@ -16,21 +16,9 @@ import pytest
 from PIL import Image
 
 from onelip import data
-from onelip.apps.cli import main
 
 COUNT = 16
 SMALL = ["data", "runways", "--n", str(COUNT), "--size", "64x80", "--negatives", "0.2", "--seed", "3"]
-
-
-@pytest.fixture
-def call(monkeypatch, capsys):
-    def inner(*arguments):
-        monkeypatch.setattr(sys, "argv", ["onelip", *map(str, arguments)])
-        status = main()
-        captured = capsys.readouterr()
-        return subprocess.CompletedProcess(arguments, status, captured.out, captured.err)
-
-    return inner
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,6 @@ import torch
 
 import onelip
 from onelip.apps import showcase
-from onelip.apps.cli import main
 from onelip.apps.exhibits import Exhibit
 from onelip.core import files
 
@@ -33,16 +32,6 @@ def models(tmp_path_factory):
         )
         found.append(str(folder))
     return found
-
-
-@pytest.fixture
-def call(monkeypatch, capsys):
-    def inner(*words):
-        monkeypatch.setattr(sys, "argv", ["onelip", "demo", *map(str, words)])
-        status = main()
-        return status, capsys.readouterr()
-
-    return inner
 
 
 @pytest.fixture(scope="module")
@@ -94,10 +83,10 @@ def test_what_is_shown_is_what_was_measured(done):
 
 
 def test_the_command_does_the_same_and_prints_where_the_page_is(models, tmp_path, call):
-    status, printed = call("--model", models[0], "--model", models[1], *SMALL, "--out", tmp_path)
-    assert status == 0, printed.err
-    assert str(tmp_path / "report.html") in printed.out.replace("\n", "")
-    assert "The same in Python:" in printed.out
+    done = call("demo", "--model", models[0], "--model", models[1], *SMALL, "--out", tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert str(tmp_path / "report.html") in done.stdout.replace("\n", "")
+    assert "The same in Python:" in done.stdout
     results = json.loads((tmp_path / "results.json").read_text())
     assert results["command"].startswith("onelip demo --model")
     assert results["images"] == 2
@@ -131,10 +120,10 @@ def test_scenes_of_another_seed_are_replaced_and_files_of_others_are_kept(models
 )
 def test_bad_input_exits_2_before_anything_is_drawn(words, text, models, tmp_path, call):
     words = words if "--model" in words else ["--model", models[0], *words]
-    status, printed = call(*words, "--out", tmp_path / "out")
-    assert status == 2
-    assert text in printed.err
-    assert "Traceback" not in printed.err
+    done = call("demo", *words, "--out", tmp_path / "out")
+    assert done.returncode == 2
+    assert text in done.stderr
+    assert "Traceback" not in done.stderr
     assert not (tmp_path / "out" / "scenes" / "test" / "images").exists()
 
 

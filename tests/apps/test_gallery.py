@@ -5,22 +5,17 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-import torch
 
-import onelip
 from onelip.apps.evaluate import evaluate
 from onelip.apps.plan import Plan
 
 
 @pytest.fixture(scope="module")
-def plan(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("gallery")
-    torch.manual_seed(0)
-    onelip.models.create("fcn", classes=8, size="XS").eval().save(folder / "model", size=(24, 32))
+def plan(model, tmp_path_factory):
     return Plan(
-        model=str(folder / "model"),
+        model=str(model),
         data="scenes",
-        out=folder / "out",
+        out=tmp_path_factory.mktemp("gallery"),
         eps=(0.1,),
         criteria=("accuracy",),
         limit=5,

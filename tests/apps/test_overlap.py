@@ -17,14 +17,11 @@ EPS = (0.02, 0.1)
 
 
 @pytest.fixture(scope="module")
-def plan(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("overlap")
-    torch.manual_seed(0)
-    onelip.models.create("fcn", classes=8, size="XS").eval().save(folder / "model", size=(24, 32))
+def plan(model, tmp_path_factory):
     return Plan(
-        model=str(folder / "model"),
+        model=str(model),
         data="scenes",
-        out=folder / "out",
+        out=tmp_path_factory.mktemp("overlap"),
         eps=EPS,
         criteria=("iou:1", "dice:1"),
         limit=3,

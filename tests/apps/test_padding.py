@@ -4,31 +4,23 @@ from __future__ import annotations
 
 import json
 import math
-import sys
 
 import pytest
 import torch
 
 import onelip
-from onelip.apps.cli import main
 
 SAID = "input 33x45 is padded to {}x{} (stride {})"
 
 
-@pytest.fixture(scope="module")
-def model(tmp_path_factory):
-    torch.manual_seed(0)
-    folder = tmp_path_factory.mktemp("model") / "tiny"
-    onelip.models.create("fcn", classes=8, size="XS").eval().save(folder, size=(32, 48))
-    return folder
-
-
 @pytest.fixture
-def call(monkeypatch, capsys, tmp_path):
+def ran(call, tmp_path):
+    """Run a command; what it printed and its results."""
+
     def inner(*words):
-        monkeypatch.setattr(sys, "argv", ["onelip", *map(str, words), "--out", str(tmp_path)])
-        assert main() == 0
-        return capsys.readouterr().out, json.loads((tmp_path / "results.json").read_text())
+        done = call(*words, "--out", tmp_path)
+        assert done.returncode == 0, done.stderr
+        return done.stdout, json.loads((tmp_path / "results.json").read_text())
 
     return inner
 
@@ -53,28 +45,28 @@ def test_padded_size_is_the_next_multiple():
         ["attack", "--limit", "1", "--pictures", "0", "--steps", "2", "--eps", "0.1"],
     ],
 )
-def test_commands_over_a_data_set(words, model, call):
+def test_commands_over_a_data_set(words, model, ran):
     stride = onelip.load(model).multiple_of
     padded = [stride * math.ceil(n / stride) for n in (33, 45)]
-    said, results = call(words[0], model, "scenes", "--size", "33x45", *words[1:])
+    said, results = ran(words[0], model, "scenes", "--size", "33x45", *words[1:])
     assert SAID.format(*padded, stride) in said
     record = results["data"]
     assert (record["size"], record["padded_size"], record["stride"]) == ([33, 45], padded, stride)
 
 
-def test_info_of_a_model(model, call):
+def test_info_of_a_model(model, ran):
     stride = onelip.load(model).multiple_of
     padded = [stride * math.ceil(n / stride) for n in (33, 45)]
-    said, results = call("info", model, "--size", "33x45")
+    said, results = ran("info", model, "--size", "33x45")
     assert SAID.format(*padded, stride) in said
     assert (results["size"], results["padded_size"], results["stride"]) == ([33, 45], padded, stride)
-    said, results = call("info", model, "--size", f"{stride}x{2 * stride}")
+    said, results = ran("info", model, "--size", f"{stride}x{2 * stride}")
     assert "is padded" not in said
     assert results["padded_size"] == results["size"] == [stride, 2 * stride]
 
 
 @pytest.mark.slow  # (the import of the trainer alone takes seconds)
-def test_train(call):
+def test_train(ran):
     changes = [
         "data.size=[33, 45]",
         "augment.crop=[]",
@@ -83,7 +75,7 @@ def test_train(call):
         "data.images=4",
         'model.size="XS"',
     ]
-    said, results = call("train", "scenes", *(word for change in changes for word in ("--set", change)))
+    said, results = ran("train", "scenes", *(word for change in changes for word in ("--set", change)))
     padded, stride = results["padded_size"], results["stride"]
     assert all(n % stride == 0 for n in padded)
     assert results["size"] == [33, 45] != padded

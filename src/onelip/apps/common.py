@@ -26,7 +26,9 @@ Device = Annotated[str, typer.Option("--device", help="auto, cpu or cuda.")]
 Out = Annotated[Path, typer.Option("--out", help="Folder for results.json and what else is written.")]
 # Options of the commands that go over a data set.
 Model = Annotated[str, typer.Argument(help="Folder of a model or training, or the name of a shipped model.")]
-Data = Annotated[str, typer.Argument(help="Name of a data set, or folder with a dataset.toml.")]
+Data = Annotated[
+    str, typer.Argument(help="Name of a data set, folder with a dataset.toml, folder or table of LARD.")
+]
 Split = Annotated[str, typer.Option(help="Part of the data set.")]
 Eps = Annotated[str, typer.Option(help="Perturbation sizes, as 0.1 0.17.")]
 Norm = Annotated[str, typer.Option(help="Norm of the perturbation: 1, 2 or inf.")]

@@ -8,9 +8,11 @@ from typing import Annotated, Any
 import typer
 
 from onelip.apps.common import (
+    Data,
     Device,
     Out,
     Seed,
+    Split,
     guarded,
     parse_size,
     percent,
@@ -31,13 +33,8 @@ app.command("runways")(runways)
 @app.command("inspect")
 @guarded
 def inspect(
-    spec: Annotated[
-        str,
-        typer.Argument(
-            metavar="DATA", help="Name of a data set, folder with a dataset.toml, folder or table of LARD."
-        ),
-    ],
-    split: Annotated[str, typer.Option(help="Part of the data set.")] = "train",
+    data: Data,
+    split: Split = "train",
     size: Annotated[str | None, typer.Option(help="Resize to HxW on reading.")] = None,
     pictures: Annotated[int, typer.Option(min=0, help="Images on the contact sheet; 0: no sheet.")] = 24,
     seed: Seed = 0,
@@ -51,13 +48,13 @@ def inspect(
     from onelip import data as library
     from onelip.core import runtime
     from onelip.core.files import atomic_write
-    from onelip.data.landing.writer import png
+    from onelip.data.contact import png
 
     runtime.device(device)
-    dataset = library.open(spec, split, size=parse_size(size))
+    dataset = library.open(data, split, size=parse_size(size))
     found = library.inspect(dataset)
-    _show(f"{spec} {split}", found)
-    show_python(f"onelip.data.inspect(onelip.data.open({spec!r}, {split!r}))")
+    _show(f"{data} {split}", found)
+    show_python(f"onelip.data.inspect(onelip.data.open({data!r}, {split!r}))")
     if pictures:
         atomic_write(out / "contact.png", png(library.contact(dataset, pictures)))
         typer.echo(f"contact sheet: {out / 'contact.png'}")

@@ -24,7 +24,7 @@ def demo(
     device: Device = "auto",
     out: Out = Path("runs/demo"),
 ) -> None:
-    """Draw runways, make them vanish from an ordinary network, and see that a certified one keeps them.
+    """Draw runways, certify and attack an ordinary network and a LipNet on them, and write report.html.
 
     Example: onelip demo --out runs/demo
     """

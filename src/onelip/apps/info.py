@@ -73,8 +73,9 @@ def _environment(seed: int, device: str, out: Path) -> None:
 def _place(name: str) -> str | None:
     from onelip import data
     from onelip.core import errors
+    from onelip.data.catalog import DRAWN
 
-    if name in ("runways", "scenes"):
+    if name in DRAWN:
         return "drawn on request"
     for split in ("val", "test", "train"):
         try:

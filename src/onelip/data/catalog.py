@@ -26,7 +26,7 @@ _READERS: dict[str, tuple[Callable[..., SegmentationDataset], tuple[str, ...]]] 
     "oxford_pet": (oxford_pet, ("oxford_pet", "oxford-iiit-pet")),
     "voc": (voc, ("voc", "VOC2012", "VOCdevkit")),
 }
-_DRAWN = ("runways", "scenes")
+DRAWN = ("runways", "scenes")  # on request, where no folder is given
 _SCENES = {"train": (256, 0), "val": (32, 1), "test": (32, 2)}  # split -> (images, seed)
 
 
@@ -36,7 +36,7 @@ def names() -> list[str]:
     >>> names()
     ['camvid', 'cityscapes', 'kvasir', 'lard', 'oxford_pet', 'runways', 'scenes', 'voc']
     """
-    return sorted([*_READERS, *_DRAWN])
+    return sorted([*_READERS, *DRAWN])
 
 
 def roots() -> list[Path]:

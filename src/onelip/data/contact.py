@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -45,6 +46,13 @@ def sheet(shown: Sequence[Shown], *, tile: int = _TILE, columns: int = _COLUMNS)
     for number, picture in enumerate(tiles):
         page.paste(picture, (number % columns * tile, number // columns * height))
     return np.asarray(page)
+
+
+def png(pixels: Pixels) -> bytes:
+    """Encode (H, W, 3) or (H, W) bytes as PNG."""
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "PNG")
+    return buffer.getvalue()
 
 
 def _tile(

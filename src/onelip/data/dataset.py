@@ -188,7 +188,7 @@ class SegmentationDataset(Dataset[tuple[Tensor, Tensor]], ABC):
                     fix="check that the two files belong together",
                 )
             )
-        pair = (_resize(image, self.size, Image.Resampling.BILINEAR), self._resize_labels(labels))
+        pair = (resize(image, self.size), self._resize_labels(labels))
         if self._cache is not None:
             self._cache[index] = pair
         return pair
@@ -200,7 +200,7 @@ class SegmentationDataset(Dataset[tuple[Tensor, Tensor]], ABC):
         return self._resize_labels(self._load_labels(index))
 
     def _resize_labels(self, labels: Pixels) -> Pixels:
-        return _resize(labels, self.size, Image.Resampling.NEAREST)
+        return resize(labels, self.size, Image.Resampling.NEAREST)
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -223,7 +223,10 @@ def to_tensors(image: Pixels, labels: Pixels) -> tuple[Tensor, Tensor]:
     return pixels.float().div_(255.0), torch.from_numpy(labels.astype(np.int64))
 
 
-def _resize(values: Pixels, size: tuple[int, int] | None, method: Image.Resampling) -> Pixels:
+def resize(
+    values: Pixels, size: tuple[int, int] | None, method: Image.Resampling = Image.Resampling.BILINEAR
+) -> Pixels:
+    """Return a picture or its labels at `size` (h, w); as they are where it is None or theirs."""
     if size is None or values.shape[:2] == size:
         return values
     return np.asarray(Image.fromarray(values).resize((size[1], size[0]), method))

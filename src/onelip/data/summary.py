@@ -13,8 +13,9 @@ from ..core.checks import positive_int
 from ..core.errors import DataError, explain
 from .contact import Shown, sheet
 from .dataset import VOID, Pixels, SegmentationDataset
-from .landing.geometry import area, clip
+from .landing.geometry import clip
 from .landing.reader import LardDataset
+from .runway.mask import area
 
 
 @dataclass(frozen=True)

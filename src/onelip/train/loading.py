@@ -12,6 +12,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from .. import data
 from ..core.errors import ConfigError, explain
 from ..data import SegmentationDataset
+from ..data.catalog import DRAWN
 from ..data.transforms import Augment, to_bytes
 from .recipe import AugmentPart, DataPart, Recipe
 
@@ -82,7 +83,7 @@ class _Subset(Dataset[Batch]):
 
 def open_split(part: DataPart, split: str) -> SegmentationDataset:
     """Open the data that a recipe names."""
-    drawn = part.dataset in {"scenes", "runways"} and not part.root
+    drawn = part.dataset in DRAWN and not part.root
     return data.open(
         part.dataset,
         split,

@@ -16,7 +16,8 @@ from onelip import data
 from onelip.apps.cli import main
 from onelip.core.errors import DataError, InputError
 from onelip.data.landing import Recipe, Row, write, write_table
-from onelip.data.landing.geometry import area, box, clip, convex_order, crosses, dent, rasterise
+from onelip.data.landing.geometry import clip, convex_order, crosses, dent, rasterise
+from onelip.data.runway.mask import area, box
 
 SIZE = (60, 80)
 QUAD = ((30.0, 20.0), (36.0, 20.0), (10.0, 50.0), (60.0, 50.0))

@@ -9,22 +9,15 @@ from hypothesis.extra import numpy as hnp
 from onelip.core.errors import InputError
 from onelip.data.runway.ground import Ground
 from onelip.data.runway.land import Land
-from onelip.data.runway.scene import BIOMES, Light, Pose, Runway, Scene
+from onelip.data.runway.scene import BIOMES
 
-SCENE = Scene(
-    seed=1,
-    index=0,
-    biome="temperate",
-    runway=Runway(2800, 45, 27, "L", 0.3, 0.9, 0.2, 7, 60, 0.5),
-    visible=True,
-    second=None,
-    second_offset=(0.0, 0.0),
-    pose=Pose(2000, 0, 3, 0, -4, 0),
-    light=Light(40, 130, 1.0, 0.4, True),
-    visibility=40e3,
-)
-LANDS = {biome: Land(replace(SCENE, biome=biome)) for biome in BIOMES}
 N = 20_000
+
+
+@pytest.fixture(scope="module")
+def lands(scene):
+    """One land of each biome."""
+    return {biome: Land(replace(scene, biome=biome)) for biome in BIOMES}
 
 
 def around(n=N, reach=20e3, footprint=1.0, seed=0, down=0.2):
@@ -45,10 +38,10 @@ def around(n=N, reach=20e3, footprint=1.0, seed=0, down=0.2):
     rays=hnp.arrays(np.float32, (9, 2), elements=st.floats(-1, 1, width=32)),
 )
 @settings(max_examples=150, deadline=None)
-def test_colours_are_finite_and_in_range_for_all_finite_points(biome, points, iso, stretch, rays):
+def test_colours_are_finite_and_in_range_for_all_finite_points(lands, biome, points, iso, stretch, rays):
     view = np.concatenate([rays, np.full((9, 1), -0.05, np.float32)], 1)
     view /= np.linalg.norm(view, axis=1, keepdims=True)
-    colour = LANDS[biome].colour(points[:, 0], points[:, 1], iso, iso * np.float32(stretch), view)
+    colour = lands[biome].colour(points[:, 0], points[:, 1], iso, iso * np.float32(stretch), view)
     assert colour.shape == (9, 3)
     assert colour.dtype == np.float32
     assert np.isfinite(colour).all()
@@ -57,24 +50,24 @@ def test_colours_are_finite_and_in_range_for_all_finite_points(biome, points, is
 
 
 @pytest.mark.parametrize("biome", BIOMES)
-def test_a_point_has_the_same_colour_in_any_company(biome):
+def test_a_point_has_the_same_colour_in_any_company(lands, biome):
     inputs = around(4000, 3000, 2.0)
-    whole = LANDS[biome].colour(*inputs)
+    whole = lands[biome].colour(*inputs)
     order = np.random.default_rng(1).permutation(4000)[:1000]
-    assert np.array_equal(LANDS[biome].colour(*(a[order] for a in inputs)), whole[order])
+    assert np.array_equal(lands[biome].colour(*(a[order] for a in inputs)), whole[order])
 
 
-def test_the_same_scene_gives_the_same_land_and_another_index_another_one():
+def test_the_same_scene_gives_the_same_land_and_another_index_another_one(lands, scene):
     inputs = around(4000)
-    again = Land(replace(SCENE, biome="coast")).colour(*inputs)
-    assert np.array_equal(again, LANDS["coast"].colour(*inputs))
-    other = Land(replace(SCENE, biome="coast", index=1)).colour(*inputs)
+    again = Land(replace(scene, biome="coast")).colour(*inputs)
+    assert np.array_equal(again, lands["coast"].colour(*inputs))
+    other = Land(replace(scene, biome="coast", index=1)).colour(*inputs)
     assert np.abs(other - again).mean() > 0.02
 
 
 @pytest.mark.parametrize("biome", BIOMES)
-def test_footprints_keep_the_mean_and_take_the_contrast(biome):
-    lands = [Land(replace(SCENE, biome=biome, index=k)) for k in range(3)]
+def test_footprints_keep_the_mean_and_take_the_contrast(scene, biome):
+    lands = [Land(replace(scene, biome=biome, index=k)) for k in range(3)]
     means, spreads = [], []
     for footprint in (1.0, 10.0, 60.0, 400.0):
         colours = [land.colour(*around(footprint=footprint)) for land in lands]
@@ -85,40 +78,40 @@ def test_footprints_keep_the_mean_and_take_the_contrast(biome):
     assert spreads[-1] < 0.75 * spreads[0]
 
 
-def test_biomes_differ():
-    means = [land.colour(*around()).mean(0) for land in LANDS.values()]
+def test_biomes_differ(lands):
+    means = [land.colour(*around()).mean(0) for land in lands.values()]
     gaps = [np.abs(a - b).max() for k, a in enumerate(means) for b in means[:k]]
     assert min(gaps) > 0.005
-    green = dict(zip(LANDS, means, strict=True))
+    green = dict(zip(lands, means, strict=True))
     assert green["temperate"][1] > green["temperate"][0]
     assert green["desert"][0] > green["desert"][1]
 
 
 @pytest.mark.parametrize("biome", BIOMES)
-def test_the_aerodrome_is_grass_alone(biome):
+def test_the_aerodrome_is_grass_alone(scene, biome):
     rng = np.random.default_rng(0)
     x, y = rng.uniform(-120, 120, N).astype(np.float32), rng.uniform(0, 2800, N).astype(np.float32)
     for index in range(4):
-        land = Land(replace(SCENE, biome=biome, index=index))
+        land = Land(replace(scene, biome=biome, index=index))
         colour = land.colour(x, y, *around(down=0.1)[2:])
         assert np.abs(colour - colour.mean(0)).max() < 0.3
         assert colour.std(0).max() < 0.06
 
 
-def test_the_aerodrome_holds_the_second_runway_too():
-    beside = replace(SCENE, second=SCENE.runway, second_offset=(800.0, 300.0))
+def test_the_aerodrome_holds_the_second_runway_too(scene):
+    beside = replace(scene, second=scene.runway, second_offset=(800.0, 300.0))
     ground = Ground.seen(
         np.float32([800, 800]), np.float32([400, 3000]), *(np.ones(2, np.float32),) * 2, around(2)[4]
     )
     assert (Land(beside).aerodrome.distance(ground) < -60).all()
-    assert (Land(SCENE).aerodrome.distance(ground) > 60).all()
+    assert (Land(scene).aerodrome.distance(ground) > 60).all()
 
 
-def test_sunlight_side_of_relief_turns_with_the_sun():
+def test_sunlight_side_of_relief_turns_with_the_sun(scene):
     inputs = around(footprint=20.0)
     ground = Ground.seen(*inputs)
     far = np.full(N, 1e4, np.float32)
-    one, two = (Land(replace(SCENE, light=replace(SCENE.light, azimuth=a))).relief for a in (90.0, 270.0))
+    one, two = (Land(replace(scene, light=replace(scene.light, azimuth=a))).relief for a in (90.0, 270.0))
     assert np.corrcoef(one.gain(ground, far), two.gain(ground, far))[0, 1] < -0.5
     assert (one.gain(ground, np.zeros_like(far)) == 1).all()
 
@@ -145,12 +138,12 @@ def test_raised_planes_are_met_nearer_to_the_camera():
     assert ((raised.y - ground.y) < 0).all()
 
 
-def test_bad_points_are_refused():
+def test_bad_points_are_refused(lands, scene):
     x, y, iso, sharp, view = around(10)
-    land = LANDS["temperate"]
+    land = lands["temperate"]
     with pytest.raises(InputError, match="NaN or infinite"):
         land.colour(np.where(np.arange(10) == 3, np.nan, x), y, iso, sharp, view)
     with pytest.raises(InputError, match=r"received shapes .*expected x, y, iso, sharp of shape \(N,\)"):
         land.colour(x, y, iso, sharp, view[:5])
     with pytest.raises(InputError, match=r"no such biome.*temperate"):
-        Land(replace(SCENE, biome="moon"))
+        Land(replace(scene, biome="moon"))

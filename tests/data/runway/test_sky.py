@@ -7,22 +7,9 @@ from hypothesis import strategies as st
 
 from onelip.core.errors import InputError
 from onelip.data.runway.light import Sunlight, haze, transmission
-from onelip.data.runway.scene import Light, Pose, Runway, Scene
+from onelip.data.runway.scene import Light
 from onelip.data.runway.sensor import expose
 from onelip.data.runway.sky import Sky
-
-SCENE = Scene(
-    seed=1,
-    index=0,
-    biome="temperate",
-    runway=Runway(2800, 45, 27, "L", 0.3, 0.9, 0.2, 7, 60, 0.5),
-    visible=True,
-    second=None,
-    second_offset=(0.0, 0.0),
-    pose=Pose(2000, 0, 3, 0, -4, 0),
-    light=Light(40, 130, 1.0, 0.5, True),
-    visibility=40e3,
-)
 
 
 def rays(n=3000, seed=0, low=-1.0):
@@ -32,9 +19,9 @@ def rays(n=3000, seed=0, low=-1.0):
     return np.stack([flat * np.sin(turn), flat * np.cos(turn), up], 1).astype(np.float32)
 
 
-def plain(**changes):
+def plain(scene, **changes):
     """A scene without clouds."""
-    return replace(SCENE, light=Light(40, 130, 1.0, 0.0, False), **changes)
+    return replace(scene, light=Light(40, 130, 1.0, 0.0, False), **changes)
 
 
 @given(
@@ -45,9 +32,9 @@ def plain(**changes):
     visibility=st.floats(100, 2e5),
 )
 @settings(max_examples=60, deadline=None)
-def test_the_sky_is_finite_and_in_range(index, elevation, clouds, exposure, visibility):
+def test_the_sky_is_finite_and_in_range(scene, index, elevation, clouds, exposure, visibility):
     light = Light(elevation, 20, exposure, clouds, True)
-    sky = Sky(replace(SCENE, index=index, light=light, visibility=visibility))
+    sky = Sky(replace(scene, index=index, light=light, visibility=visibility))
     colour = sky.colour(rays(500))
     assert colour.dtype == np.float32
     assert np.isfinite(colour).all()
@@ -56,30 +43,30 @@ def test_the_sky_is_finite_and_in_range(index, elevation, clouds, exposure, visi
     assert sky.horizon.shape == (3,)
 
 
-def test_below_the_horizon_is_the_colour_of_the_haze():
+def test_below_the_horizon_is_the_colour_of_the_haze(scene):
     for index in range(5):
-        sky = Sky(plain(index=index))
+        sky = Sky(plain(scene, index=index))
         sky.ridge = 0.0
         down = rays(500)
         down = down[down[:, 2] < 0]
         assert np.allclose(sky.colour(down), sky.horizon, atol=1e-6)
 
 
-def test_the_clear_sky_goes_from_the_horizon_to_the_zenith():
-    sky = Sky(plain())
+def test_the_clear_sky_goes_from_the_horizon_to_the_zenith(scene):
+    sky = Sky(plain(scene))
     ramp = sky.gradient(np.linspace(0, 1, 100, dtype=np.float32))
     assert np.allclose(ramp[0], sky.horizon)
     assert np.allclose(ramp[-1], sky.zenith)
     assert (np.diff(ramp[:, 0]) <= 1e-6).all()
 
 
-def test_more_cover_hides_more_sky():
+def test_more_cover_hides_more_sky(scene):
     view = rays(8000, low=0.08)
     changed = []
     for cover in (0.1, 0.5, 0.9):
         total = 0.0
         for index in range(6):
-            cloudy = Sky(replace(SCENE, index=index, light=Light(40, 0, 1.0, cover, True)))
+            cloudy = Sky(replace(scene, index=index, light=Light(40, 0, 1.0, cover, True)))
             cloudy.ridge = 0.0
             clear = cloudy.gradient(view[:, 2])
             total += float((np.abs(cloudy.colour(view) - clear).max(1) > 0.08).mean()) / 6
@@ -89,10 +76,10 @@ def test_more_cover_hides_more_sky():
     assert changed[2] > 0.5
 
 
-def test_a_point_of_the_sky_has_the_same_colour_in_any_company():
-    sky, view = Sky(SCENE), rays()
+def test_a_point_of_the_sky_has_the_same_colour_in_any_company(scene):
+    sky, view = Sky(scene), rays()
     assert np.array_equal(sky.colour(view[::7]), sky.colour(view)[::7])
-    assert np.array_equal(Sky(SCENE).colour(view), sky.colour(view))
+    assert np.array_equal(Sky(scene).colour(view), sky.colour(view))
 
 
 @given(distance=st.floats(0, 1e6), visibility=st.floats(10, 1e6))
@@ -101,12 +88,12 @@ def test_transmission_has_its_closed_form(distance, visibility):
     assert passed == pytest.approx(np.exp(-3.912 * distance / visibility), rel=1e-4, abs=1e-30)
 
 
-def test_near_ground_keeps_its_colour_and_far_ground_takes_that_of_the_horizon():
-    sky = Sky(SCENE)
+def test_near_ground_keeps_its_colour_and_far_ground_takes_that_of_the_horizon(scene):
+    sky = Sky(scene)
     colour = np.random.default_rng(0).random((50, 3)).astype(np.float32)
-    assert np.allclose(haze(colour, np.zeros(50, np.float32), SCENE, sky), colour, atol=1e-6)
-    assert np.allclose(haze(colour, np.full(50, 1e7, np.float32), SCENE, sky), sky.horizon, atol=1e-6)
-    between = haze(colour, np.full(50, 40e3, np.float32), SCENE, sky)
+    assert np.allclose(haze(colour, np.zeros(50, np.float32), scene, sky), colour, atol=1e-6)
+    assert np.allclose(haze(colour, np.full(50, 1e7, np.float32), scene, sky), sky.horizon, atol=1e-6)
+    between = haze(colour, np.full(50, 40e3, np.float32), scene, sky)
     assert np.allclose(between - sky.horizon, 0.02 * (colour - sky.horizon), atol=1e-4)
 
 
@@ -116,52 +103,52 @@ def test_haze_without_a_visibility_is_refused(visibility):
         transmission(np.float32([1]), visibility)
 
 
-def test_without_cloud_shadows_the_light_is_the_same_everywhere():
-    sun = Sunlight(plain())
+def test_without_cloud_shadows_the_light_is_the_same_everywhere(scene):
+    sun = Sunlight(plain(scene))
     x, y = np.random.default_rng(0).uniform(-1e4, 1e4, (2, 500)).astype(np.float32)
     lit = sun.shade(np.full((500, 3), 0.4, np.float32), x, y, np.ones_like(x))
     assert np.allclose(lit, lit[0])
     assert np.allclose(lit[0], 0.4 * sun.sun)
 
 
-def test_cloud_shadows_darken_and_never_brighten():
+def test_cloud_shadows_darken_and_never_brighten(scene):
     x, y = np.random.default_rng(0).uniform(-1e4, 1e4, (2, 5000)).astype(np.float32)
     albedo = np.full((5000, 3), 0.4, np.float32)
-    sun = Sunlight(SCENE)
+    sun = Sunlight(scene)
     ratio = sun.shade(albedo, x, y, np.ones_like(x)) / (albedo * sun.sun)
     assert ratio.max() <= 1 + 1e-6
     assert ratio.min() >= 0.49
     assert ratio[:, 2].std() > 0.02
 
 
-def test_the_shade_of_clouds_has_the_same_mean_under_every_footprint():
+def test_the_shade_of_clouds_has_the_same_mean_under_every_footprint(scene):
     x, y = np.random.default_rng(0).uniform(-8e4, 8e4, (2, 20_000)).astype(np.float32)
     for cover in (0.3, 0.6, 0.9):
-        suns = [Sunlight(replace(SCENE, index=k, light=Light(40, 0, 1.0, cover, True))) for k in range(6)]
+        suns = [Sunlight(replace(scene, index=k, light=Light(40, 0, 1.0, cover, True))) for k in range(6)]
         means = [
             np.mean([s.shadowed(x, y, np.full_like(x, foot)).mean() for s in suns]) for foot in (1, 300, 5000)
         ]
         assert max(means) - min(means) < 0.05
 
 
-def test_a_low_sun_is_warmer():
-    low, high = (Sunlight(replace(SCENE, light=Light(e, 0, 1.0, 0, False))).sun for e in (10.0, 70.0))
+def test_a_low_sun_is_warmer(scene):
+    low, high = (Sunlight(replace(scene, light=Light(e, 0, 1.0, 0, False))).sun for e in (10.0, 70.0))
     assert low[0] / low[2] > high[0] / high[2] + 0.1
     assert low.mean() < high.mean()
 
 
-def test_the_sensor_maps_grey_by_its_gamma_and_adds_little_noise():
+def test_the_sensor_maps_grey_by_its_gamma_and_adds_little_noise(scene):
     for grey in (0.1, 0.5, 0.8):
-        picture = expose(np.full((64, 64, 3), grey, np.float32), SCENE)
+        picture = expose(np.full((64, 64, 3), grey, np.float32), scene)
         assert picture.dtype == np.uint8
         assert picture.mean() == pytest.approx(255 * grey ** (1 / 1.12), abs=0.3)
         assert 0.003 * 255 * 0.9 < picture.std() < 0.014 * 255 * 1.1 + 0.3
 
 
-def test_the_sensor_is_repeatable_and_clips():
+def test_the_sensor_is_repeatable_and_clips(scene):
     image = np.linspace(-0.5, 1.5, 32 * 32 * 3).reshape(32, 32, 3)
-    one = expose(image, SCENE)
-    assert np.array_equal(one, expose(image, SCENE))
-    assert (one != expose(image, replace(SCENE, index=1))).any()
+    one = expose(image, scene)
+    assert np.array_equal(one, expose(image, scene))
+    assert (one != expose(image, replace(scene, index=1))).any()
     assert one[0, 0].max() < 20
     assert one[-1, -1].min() > 235

@@ -7,6 +7,9 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
+from ..runway.mask import area
 from .schema import Row, reading_order
 
 if TYPE_CHECKING:
@@ -89,7 +92,7 @@ def coco(records: Sequence[Record]) -> dict[str, Any]:
                 "image_id": number,
                 "category_id": 1,
                 "bbox": [x1, y1, x2 - x1, y2 - y1],
-                "area": area(known["corners"]),
+                "area": abs(area(np.array(known["corners"]))),
                 "segmentation": [[value for corner in known["corners"] for value in corner]],
                 "iscrowd": 0,
             }
@@ -100,15 +103,3 @@ def coco(records: Sequence[Record]) -> dict[str, Any]:
         "annotations": annotations,
         "categories": [{"id": 1, "name": "runway"}],
     }
-
-
-def area(polygon: Sequence[Sequence[float]]) -> float:
-    """Return the area of a simple polygon, in squared pixels.
-
-    Example:
-        >>> area([(0, 0), (2, 0), (2, 3), (0, 3)])
-        6.0
-    """
-    following = [*polygon[1:], polygon[0]]
-    twice = sum(a[0] * b[1] - b[0] * a[1] for a, b in zip(polygon, following, strict=True))
-    return abs(twice) / 2.0

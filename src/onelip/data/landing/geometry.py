@@ -8,9 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..runway.mask import polygon_mask
+from ..runway.mask import Points, area, polygon_mask
 
-Points = NDArray[np.float64]
 _SHARES = (0.05, 0.25, 0.5, 0.75, 0.95)
 _STRIP = 16  # rows that are rasterised at once: bounds the memory of large pictures
 
@@ -64,12 +63,6 @@ def dent(polygon: Points) -> float:
     return float(max(0.0, np.max(sense * cross / length)))
 
 
-def area(polygon: Points) -> float:
-    """Return the signed area of a polygon (N, 2), in squared pixels."""
-    u, v = polygon.T
-    return float(0.5 * np.sum(u * np.roll(v, -1) - v * np.roll(u, -1)))
-
-
 def clip(polygon: Points, size: tuple[int, int]) -> Points:
     """Return the part of a convex polygon inside a picture (h, w): a polygon again, (0, 2) where nothing is.
 
@@ -89,11 +82,6 @@ def clip(polygon: Points, size: tuple[int, int]) -> Points:
                 kept.append(polygon[k])
         polygon = np.array(kept).reshape(-1, 2)
     return polygon
-
-
-def box(polygon: Points) -> Points:
-    """Return the box (x1, y1, x2, y2) around a polygon."""
-    return np.concatenate([polygon.min(0), polygon.max(0)])
 
 
 def box_quantiles(boxes: Sequence[Sequence[float]] | Sequence[Points]) -> dict[str, Any]:

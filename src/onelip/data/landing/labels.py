@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from .geometry import Points, area, box, clip, convex_order, crosses, dent
+from ..runway.mask import Points, area, box
+from .geometry import clip, convex_order, crosses, dent
 from .schema import NAUTICAL_MILE, Row
 
 BAND = 300  # pixels of watermark above and below the pictures of LARD's generator

@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
 from ...core.errors import DataError, explain
 from ...core.files import read_json
-from ..dataset import LabelTable, Pixels, SegmentationDataset, check_size, read_image, read_values
+from ..dataset import LabelTable, Pixels, SegmentationDataset, check_size, read_image, read_values, resize
 from ..runway.dataset import CLASSES, PALETTE
-from .geometry import Points, box_quantiles, rasterise
+from ..runway.mask import Points
+from .geometry import box_quantiles, rasterise
 from .labels import DROPPED, Label, Repairs, label
 from .schema import Row, read_table
 from .tables import choose, find
@@ -116,10 +116,7 @@ class LardDataset(SegmentationDataset):
                     fix="use the original picture, or scale the corners in the table with it",
                 )
             )
-        if self.size is not None and self.size != (h, w):
-            small = Image.fromarray(image).resize(self.size[::-1], Image.Resampling.BILINEAR)
-            image = np.asarray(small)
-        return image, self._load_labels(index)
+        return resize(image, self.size), self._load_labels(index)
 
     def _load_labels(self, index: int) -> Pixels:
         """Draw the mask at the size that is read: a resized mask would be off by up to half a pixel."""

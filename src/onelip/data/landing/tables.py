@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -37,7 +37,7 @@ def find(root: Path) -> list[Table]:
     """
     if root.is_file():
         return [Table(root, ())]
-    files = sorted(p for depth in range(_DEPTH + 1) for p in root.glob("*/" * depth + "*.csv"))
+    files = sorted(_files(root))
     found = [Table(p, _splits(p, root)) for p in files if _is_table(p)]
     if not found:
         if files:
@@ -56,12 +56,11 @@ def find(root: Path) -> list[Table]:
 
 def holds(root: Path) -> bool:
     """Whether a folder holds a LARD table, or a path is one."""
-    files = (
-        [root]
-        if root.is_file()
-        else (p for depth in range(_DEPTH + 1) for p in root.glob("*/" * depth + "*.csv"))
-    )
-    return any(_is_table(p) for p in files)
+    return any(_is_table(p) for p in ([root] if root.is_file() else _files(root)))
+
+
+def _files(root: Path) -> Iterator[Path]:
+    return (p for depth in range(_DEPTH + 1) for p in root.glob("*/" * depth + "*.csv"))
 
 
 def _is_table(path: Path) -> bool:

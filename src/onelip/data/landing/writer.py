@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import multiprocessing
 import multiprocessing.connection
@@ -15,13 +14,10 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from PIL import Image
-
 from ...core.checks import positive_int
 from ...core.errors import InputError, OnelipError, StorageError, explain
 from ...core.files import atomic_write, read_json, write_json
-from ..contact import sheet
-from ..dataset import Pixels
+from ..contact import png, sheet
 from .export import Record, coco, record, row
 from .recipe import Recipe
 from .schema import write_table
@@ -149,13 +145,6 @@ def _finish(folder: Path, records: list[Record]) -> None:
     for place in (folder, folder / "images", folder / "masks"):
         for left in place.glob(".*.*.*"):  # temporary neighbours of a process that was killed
             left.unlink(missing_ok=True)
-
-
-def png(pixels: Pixels) -> bytes:
-    """Encode (H, W, 3) or (H, W) bytes as PNG."""
-    buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, "PNG")
-    return buffer.getvalue()
 
 
 class _Painter:

@@ -20,6 +20,7 @@ from onelip.apps.common import (
     show_table,
     write_results,
 )
+from onelip.apps.data_boxes import images_and_sizes, show_found, show_repairs
 from onelip.apps.data_runways import runways, show_boxes
 
 app = typer.Typer(
@@ -36,6 +37,9 @@ def inspect(
     data: Data,
     split: Split = "train",
     size: Annotated[str | None, typer.Option(help="Resize to HxW on reading.")] = None,
+    boxes: Annotated[
+        bool, typer.Option("--boxes", help="Read boxes, where pixels are labelled too.")
+    ] = False,
     pictures: Annotated[int, typer.Option(min=0, help="Images on the contact sheet; 0: no sheet.")] = 24,
     seed: Seed = 0,
     device: Device = "auto",
@@ -43,18 +47,23 @@ def inspect(
 ) -> None:
     """Count images, sizes and classes, list what cannot be read and what was repaired, and draw a contact sheet.
 
+    Sets that have boxes alone (bccd, penn_fudan, JSON of COCO, VOC's Annotations) are read as such.
+
     Example: onelip data inspect camvid --split train
     """
     from onelip import data as library
     from onelip.core import runtime
     from onelip.core.files import atomic_write
+    from onelip.data.boxes import opens_as_boxes
     from onelip.data.contact import png
 
     runtime.device(device)
-    dataset = library.open(data, split, size=parse_size(size))
+    boxes = boxes or opens_as_boxes(data)
+    dataset = (library.open_boxes if boxes else library.open)(data, split, size=parse_size(size))
     found = library.inspect(dataset)
-    _show(f"{data} {split}", found)
-    show_python(f"onelip.data.inspect(onelip.data.open({data!r}, {split!r}))")
+    (show_found if boxes else _show)(f"{data} {split}", found)
+    _show_problems(found["problems"])
+    show_python(f"onelip.data.inspect(onelip.data.{'open_boxes' if boxes else 'open'}({data!r}, {split!r}))")
     if pictures:
         atomic_write(out / "contact.png", png(library.contact(dataset, pictures)))
         typer.echo(f"contact sheet: {out / 'contact.png'}")
@@ -62,18 +71,17 @@ def inspect(
 
 
 def _show(title: str, found: dict[str, Any]) -> None:
-    sizes = ", ".join(f"{n} of {name}" for name, n in list(found["sizes"].items())[:4])
-    more = ", ..." if len(found["sizes"]) > 4 else ""
     classes = [(c["name"], percent(c["share"]), c["images"]) for c in found["classes"]]
-    show_table(
-        f"{title}: {found['images']} images ({sizes}{more})", ["class", "share of pixels", "images"], classes
-    )
+    show_table(f"{title}: {images_and_sizes(found)}", ["class", "share of pixels", "images"], classes)
     if "repairs" in found:
         _show_lard(found)
-    for problem in found["problems"][:10]:
+
+
+def _show_problems(problems: list[str]) -> None:
+    for problem in problems[:10]:
         typer.echo(f"problem: {problem}")
-    if len(found["problems"]) > 10:
-        typer.echo(f"and {len(found['problems']) - 10} more problems, see results.json")
+    if len(problems) > 10:
+        typer.echo(f"and {len(problems) - 10} more problems, see results.json")
 
 
 def _show_lard(found: dict[str, Any]) -> None:
@@ -81,11 +89,6 @@ def _show_lard(found: dict[str, Any]) -> None:
     for name, key in (("type", "types"), ("stored size (h x w)", "stored_sizes")):
         show_table("Rows that can be used", [name, "rows"], list(found[key].items()))
     show_boxes(found["boxes"])
-    rows = [(r["kind"], r["count"], ", ".join(r["first"]), r["meaning"]) for r in found["repairs"]]
-    if rows:
-        show_table("Repaired, doubtful, dropped", ["what", "rows", "first", "meaning"], rows)
-    typer.echo(f"{found['rows']} rows in the tables, {found['dropped']} dropped")
+    show_repairs(found)
     if found["label_only"]:
         typer.echo("no picture is there: labels only; shares are those of the outlines")
-    elif found["missing"]:
-        typer.echo(f"{found['missing']} pictures are missing")

@@ -8,6 +8,10 @@
 from .benchmarks import cityscapes as cityscapes
 from .benchmarks import oxford_pet as oxford_pet
 from .benchmarks import voc as voc
+from .boxes import BoxAugment as BoxAugment
+from .boxes import DetectionDataset as DetectionDataset
+from .boxes import box_names as box_names
+from .boxes import open_boxes as open_boxes
 from .catalog import names as names
 from .catalog import open as open  # noqa: A004 - read as data.open
 from .catalog import roots as roots

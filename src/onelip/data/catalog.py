@@ -97,7 +97,7 @@ def open(  # noqa: A001 - read as data.open
         return lard(root, split, size=size, cache=cache, name="runways")
     if str(spec) in _READERS:
         reader, folders = _READERS[str(spec)]
-        place = Path(root) if root is not None else _find(str(spec), folders)
+        place = Path(root) if root is not None else find_named(str(spec), folders)
         if not place.is_dir():
             raise DataError(explain(f"the folder of {spec} does not exist", received=place))
         return reader(place, split, size=size, cache=cache)
@@ -120,7 +120,12 @@ def _open_path(spec: str, split: str, *, size: tuple[int, int] | None, cache: bo
     )
 
 
-def _find(name: str, folders: tuple[str, ...]) -> Path:
+def find_named(name: str, folders: tuple[str, ...]) -> Path:
+    """Return the folder of a named set: the first of its folder names in one of `roots()`.
+
+    Raises:
+        DataError: it is in none of them.
+    """
     places = [base / part for base in roots() for part in folders]
     for place in places:
         if place.is_dir():

@@ -11,10 +11,12 @@ import numpy as np
 
 from ..core.checks import positive_int
 from ..core.errors import DataError, explain
+from .boxes import DetectionDataset, contact_boxes, inspect_boxes
 from .contact import Shown, sheet
 from .dataset import VOID, Pixels, SegmentationDataset
 from .landing.geometry import clip
 from .landing.reader import LardDataset
+from .moments import Moments
 from .runway.mask import area
 
 
@@ -73,8 +75,8 @@ def class_statistics(dataset: SegmentationDataset) -> ClassStatistics:
     return ClassStatistics(tuple(pixels[:known].tolist()), tuple(present[:known].tolist()), int(pixels[VOID]))
 
 
-def inspect(dataset: SegmentationDataset) -> dict[str, Any]:
-    """Read every image and label, and report what is there and what is wrong.
+def inspect(dataset: SegmentationDataset | DetectionDataset) -> dict[str, Any]:
+    """Read every image and label, and report what is there and what is wrong; of boxes what `inspect_boxes` tells.
 
     Args:
         dataset: Any data set.
@@ -91,6 +93,8 @@ def inspect(dataset: SegmentationDataset) -> dict[str, Any]:
         >>> report["sizes"], report["problems"]
         ({'32x48': 2}, [])
     """
+    if isinstance(dataset, DetectionDataset):
+        return inspect_boxes(dataset)
     if not isinstance(dataset, LardDataset):
         return _from_files(dataset)
     return {**(_from_corners(dataset) if dataset.label_only else _from_files(dataset)), **dataset.facts()}
@@ -100,7 +104,7 @@ def _from_files(dataset: SegmentationDataset) -> dict[str, Any]:
     sizes: Counter[str] = Counter()
     problems: list[str] = []
     pixels, shown, present = (np.zeros(256, dtype=np.int64) for _ in range(3))
-    moments, colours = np.zeros((2, 3)), 0
+    colours = Moments()
     for index in range(len(dataset)):
         try:
             image, labels = dataset.read(index)
@@ -112,10 +116,8 @@ def _from_files(dataset: SegmentationDataset) -> dict[str, Any]:
         pixels += counts
         shown += counts > 0
         present += (counts > 0) * counts.sum()
-        values = image.reshape(-1, 3) / 255.0
-        moments += values.sum(0), (values**2).sum(0)
-        colours += len(values)
-    return _report(dataset, sizes, problems, (pixels, shown, present), moments / max(colours, 1))
+        colours.add(image)
+    return _report(dataset, sizes, problems, (pixels, shown, present), colours)
 
 
 def _from_corners(dataset: LardDataset) -> dict[str, Any]:
@@ -130,8 +132,7 @@ def _from_corners(dataset: LardDataset) -> dict[str, Any]:
         pixels[:2] += counts
         shown[:2] += counts > 0
         present[:2] += (counts > 0) * h * w
-    report = _report(dataset, sizes, [], (pixels, shown, present), np.zeros((2, 3)))
-    return {**report, "mean": None, "std": None}
+    return _report(dataset, sizes, [], (pixels, shown, present), Moments())
 
 
 def _report(
@@ -139,7 +140,7 @@ def _report(
     sizes: Counter[str],
     problems: list[str],
     counts: tuple[np.ndarray[Any, Any], ...],
-    moments: np.ndarray[Any, Any],
+    colours: Moments,
 ) -> dict[str, Any]:
     known = len(dataset.classes)
     pixels, shown, present = (c[:known].tolist() for c in counts)
@@ -147,7 +148,6 @@ def _report(
     labelled = sum(pixels) > 0
     shares = stats.shares if labelled else [0.0] * known
     weights = stats.median_frequency_weights if labelled else [0.0] * known
-    spread = np.sqrt(np.maximum(moments[1] - moments[0] ** 2, 0.0))
     rows = zip(dataset.classes, shares, shown, weights, strict=True)
     return {
         "name": dataset.name,
@@ -156,17 +156,17 @@ def _report(
         "sizes": dict(sizes.most_common()),
         "classes": [{"name": n, "share": s, "images": i, "weight": w} for n, s, i, w in rows],
         "void_share": stats.void / max(sum(pixels) + stats.void, 1),
-        "mean": moments[0].round(4).tolist(),
-        "std": spread.round(4).tolist(),
+        "mean": colours.mean,
+        "std": colours.std,
         "problems": problems,
     }
 
 
-def contact(dataset: SegmentationDataset, count: int = 24) -> Pixels:
+def contact(dataset: SegmentationDataset | DetectionDataset, count: int = 24) -> Pixels:
     """Draw a contact sheet of images, evenly spread over a data set, with their labels.
 
     Runways get their outline and box (on plain grey where the pictures are absent); other sets are tinted with the
-    colours of their classes. Images that cannot be read are left out.
+    colours of their classes, and boxes drawn in them. Images that cannot be read are left out.
 
     Args:
         dataset: Any data set.
@@ -180,6 +180,8 @@ def contact(dataset: SegmentationDataset, count: int = 24) -> Pixels:
         >>> contact(data.scenes(2, (32, 48))).shape
         (185, 512, 3)
     """
+    if isinstance(dataset, DetectionDataset):
+        return contact_boxes(dataset, count)
     total = min(positive_int("count", count), len(dataset))
     shown: list[Shown] = []
     for index in (k * len(dataset) // total for k in range(total)):

@@ -100,7 +100,12 @@ class LardDataset(SegmentationDataset):
         factor = np.array([width / w, height / h])
         return np.asarray(points * (factor if points.ndim == 2 else np.tile(factor, 2)))
 
-    def _load(self, index: int) -> tuple[Pixels, Pixels]:
+    def picture(self, index: int) -> Pixels:
+        """Return a picture alone, (H, W, 3) bytes without bands, resized if `size` is set.
+
+        Raises:
+            DataError: the file is missing or corrupt, or has another size than its table says.
+        """
         entry = self.entries[index]
         h, w = entry.label.size
         image = read_image(entry.image)
@@ -116,7 +121,10 @@ class LardDataset(SegmentationDataset):
                     fix="use the original picture, or scale the corners in the table with it",
                 )
             )
-        return resize(image, self.size), self._load_labels(index)
+        return resize(image, self.size)
+
+    def _load(self, index: int) -> tuple[Pixels, Pixels]:
+        return self.picture(index), self._load_labels(index)
 
     def _load_labels(self, index: int) -> Pixels:
         """Draw the mask at the size that is read: a resized mask would be off by up to half a pixel."""

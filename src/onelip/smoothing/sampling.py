@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from onelip.core import checks, errors
-from onelip.smoothing.result import Counts, check_sigma
+from onelip.smoothing.copies import Copies
+from onelip.smoothing.result import Counts
 
 Progress = Callable[[int, int], None]
 
@@ -158,7 +159,7 @@ def stream(
         )
     checks.positive_int("n0", n0)
     total, started = n0 + stops[-1], time.perf_counter()
-    copies = _Copies(model, image, check_sigma(sigma), seed, checks.positive_int("batch_size", batch_size))
+    copies = _Labels(model, image, sigma, seed, batch_size)
     tally, spent, done = None, 0.0, 0
     ends = [n0, *(n0 + value for value in stops)]  # of the votes, then of each number of tests
     for labels in copies.labels(total):
@@ -182,52 +183,21 @@ def _split(labels: Tensor, done: int, ends: Sequence[int]) -> Iterator[Tensor]:
         start = end
 
 
-class _Copies:
-    """The noisy copies of one image, a batch at a time, and what the model says to them."""
+class _Labels(Copies):
+    """What a dense model says to the copies."""
 
     def __init__(self, model: nn.Module, image: Tensor, sigma: float, seed: int, batch_size: int) -> None:
-        _check_eval(model)
-        if isinstance(image, Tensor) and image.dim() == 3:
-            image = image.unsqueeze(0)
-        image = checks.images(image, "image").detach()
-        if image.shape[0] != 1:
-            raise errors.InputError(
-                errors.explain(
-                    "`image` is several images",
-                    received=tuple(image.shape),
-                    expected="(C, H, W) or (1, C, H, W)",
-                    why="each image has its own samples and its own probability of error",
-                    fix="call it once for each image",
-                )
-            )
-        tensors = [t for t in model.state_dict().values() if t.is_floating_point()]
-        self.dtype = tensors[0].dtype if tensors else torch.float32
-        device = tensors[0].device if tensors else image.device
-        self.image = image.to(device)
-        self.model, self.sigma, self.batch_size = model, sigma, batch_size
-        self.size = (image.shape[-2], image.shape[-1])
+        _check_module(model)
+        super().__init__(model, image, sigma, seed, batch_size)
+        self.model = model
         self.class_count = 0
-        if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
-            raise errors.InputError(
-                errors.explain("`seed` is not usable", received=repr(seed), expected="an integer >= 0")
-            )
-        self.seed = seed
-        self._generator = torch.Generator(device).manual_seed(seed)
 
     def labels(self, count: int) -> Iterator[Tensor]:
         """Predictions (b, H, W) of `count` copies, a batch at a time."""
-        for start in range(0, count, self.batch_size):
-            logits = self._forward(self._noisy(min(self.batch_size, count - start)))
-            top, labels = logits.max(1)
+        for noisy in self.batches(count):
+            top, labels = self._forward(noisy).max(1)
             checks.finite("logits of the noisy copies", top)  # the largest one is NaN where any of them is
             yield labels
-
-    def _noisy(self, count: int) -> Tensor:
-        wide = self.dtype if self.dtype == torch.float64 else torch.float32
-        noisy = torch.empty((count, *self.image.shape[1:]), dtype=wide, device=self.image.device)
-        for copy in noisy:
-            copy.normal_(generator=self._generator)  # one draw a copy: the same noise for every batch size
-        return noisy.mul_(self.sigma).add_(self.image.to(wide)).to(self.dtype)
 
     @torch.no_grad()
     def _forward(self, noisy: Tensor) -> Tensor:
@@ -265,14 +235,8 @@ class _Copies:
             seconds=seconds,
         )
 
-    def clock(self) -> float:
-        """Time now, with all work on the device done."""
-        if self.image.is_cuda:
-            torch.cuda.synchronize(self.image.device)
-        return time.perf_counter()
 
-
-def _check_eval(model: Any) -> None:
+def _check_module(model: Any) -> None:
     if not isinstance(model, nn.Module):
         raise errors.InputError(
             errors.explain(
@@ -281,4 +245,3 @@ def _check_eval(model: Any) -> None:
                 expected="a torch.nn.Module in eval mode",
             )
         )
-    checks.eval_mode(model, "smoothing")

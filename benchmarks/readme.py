@@ -127,7 +127,7 @@ def tried() -> str:
     return "\n".join([*rows, "", *record["notes"], "", source(record)])
 
 
-RUNWAY_MODELS = ("standard", "robust")
+RUNWAY_MODELS = ("standard", "slightly robust", "strongly robust")
 
 
 def runway_rows(key: str, average: str, eps: tuple[float, ...]) -> list[str]:

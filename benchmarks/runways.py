@@ -36,7 +36,8 @@ from onelip.report.panels import Panel, against, cut, grid, window
 
 MODELS = {
     "standard": "runway-unet-standard",
-    "robust": "runway-unet",
+    "slightly robust": "runway-unet-slight",
+    "strongly robust": "runway-unet",
 }
 EPS = (0.25, 0.5, 1.0, 2.0)
 SHOWN = 1.0

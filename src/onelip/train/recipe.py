@@ -78,8 +78,8 @@ LOSSES = ("tau-cce", "jaccard", "cosine", "hkr")
 
 LOSS_PRESETS: dict[str, dict[str, Any]] = {
     "accurate": {"name": "jaccard", "tau": 300.0, "margin": 0.0},
-    "slightly-robust": {"name": "jaccard", "tau": 100.0, "margin": 0.015},
-    "strongly-robust": {"name": "jaccard", "tau": 40.0, "margin": 0.04},
+    "slightly-robust": {"name": "jaccard", "tau": 150.0, "margin": 0.01},
+    "strongly-robust": {"name": "jaccard", "tau": 100.0, "margin": 0.015},
 }
 """How much margin a LipNet is asked for: `loss.preset = "strongly-robust"` in a recipe stands for these keys."""
 

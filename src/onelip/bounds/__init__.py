@@ -5,8 +5,9 @@ from .matrix import matrix_norm
 from .norms import conv_norm, copies_factor, linear_norm
 from .result import Bound, Layer
 from .rules_linear import conv_rule
+from .sums import add
 from .table import module_rule, operation, rule
-from .value import Step, Value, add, join, p_sum
+from .value import Step, Value, join, p_sum
 
 __all__ = [
     "Bound", "Layer", "Step", "Value", "add", "conv_norm", "conv_rule", "copies_factor", "input_shape", "join",

@@ -11,8 +11,9 @@ from torch import nn
 from ..core.errors import UnknownLayerError, explain
 from .norms import copies_factor
 from .rules_linear import entries, scale_norm
+from .sums import add
 from .table import module_rule, operation
-from .value import Value, add, join
+from .value import Value, join
 
 # Suprema of |f'|, rounded up; each is checked against a fine grid in the tests.
 _SLOPES = {

@@ -14,7 +14,8 @@ from .rules_elementwise import spread
 from .rules_linear import conv_rule, need_dims, scale_norm
 from .rules_pool import adaptive_avg_pool2d, avg_pool_module
 from .shapes import twin
-from .value import Value, add
+from .sums import add
+from .value import Value
 
 _MODULES = "deel.torchlip.modules."
 

@@ -6,8 +6,9 @@ import math
 
 from ..bounds.norms import linear_norm
 from ..bounds.rules_linear import conv_rule, conv_transpose
+from ..bounds.sums import add
 from ..bounds.table import module_rule
-from ..bounds.value import Value, add
+from ..bounds.value import Value
 from ..core.errors import InputError, explain
 from .activation import Abs, GroupSort, Householder, MaxMin
 from .conv import LipschitzConv
@@ -114,7 +115,9 @@ def blend(layer: Blend, *branches: Value) -> Value:
         raise InputError(explain("branches of a blend differ in shape", received=[v.shape for v in branches]))
     weights = layer.weights.detach().double().abs().tolist()
     return add(
-        zip(weights, branches, strict=True), because="weighted sum of branches, squares of weights sum to 1"
+        zip(weights, branches, strict=True),
+        joint=True,
+        because="weighted sum of branches, squares of weights sum to 1",
     )
 
 

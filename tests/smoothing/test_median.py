@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 
 import pytest
@@ -12,7 +13,9 @@ import onelip
 from onelip.core.errors import InputError, NonFiniteError, TrainModeError
 from onelip.metrics import match
 from onelip.smoothing import FeasibilityWarning, median_detection, median_scores
+from onelip.smoothing.median_bounds import Ranks
 from onelip.smoothing.median_scores import area_under
+from onelip.smoothing.median_slots import Slots
 
 SIZE = (3, 8, 8)
 ROOT = math.sqrt(math.prod(SIZE))
@@ -35,12 +38,13 @@ class Toy:
     """
 
     def __init__(self, rows, classes=1):
-        self.rows, self.classes, self.seen = rows, classes, []
+        self.rows, self.classes, self.seen, self.z = rows, classes, [], []
 
     def predict(self, images, threshold):
         self.seen.append(images.clone())
         found = []
         for z in ((images.double().mean((1, 2, 3)) - 0.5) * ROOT).tolist():
+            self.z.append(z)
             rows = [row for row in self.rows(z) if row[5] > threshold]
             table = torch.tensor(rows, dtype=torch.float64).reshape(-1, 6)
             found.append({"boxes": table[:, :4], "labels": table[:, 4].long(), "scores": table[:, 5]})
@@ -173,18 +177,22 @@ def test_noise_is_drawn_once_a_copy_not_clipped_and_seeds_count():
     assert not torch.equal(other.slots[0].medians, results[1].slots[0].medians)
 
 
-def test_more_radii_thresholds_and_bins_cost_tightness_and_the_answer_stays_sound():
-    alone = median_detection(FOLLOWER, IMAGE, eps=0.1, n=400)
-    many = median_detection(
-        Toy(FOLLOWER.rows, classes=5),
-        IMAGE,
-        eps=[0.1, 0.2],
-        n=400,
-        threshold=[0.1, 0.5],
-        binning="label+location",
-    )
-    assert many.slots[1].upper[0, 0, 0] > alone.slots[0].upper[0, 0, 0]
-    assert many.slots[1].lower[0, 0, 0] < alone.slots[0].lower[0, 0, 0]
+def test_alpha_is_shared_among_all_radii_thresholds_and_bins():
+    toy, options = Toy(FOLLOWER.rows, classes=5), {"eps": [0.1, 0.2], "n": 400, "threshold": [0.1, 0.5, 0.6]}
+    result = median_detection(toy, IMAGE, alpha=0.01, binning="label+location", **options)
+    ranks = Ranks(400, [0.1, 0.2], 0.25, 0.01, 2 * 3 * 45)
+    rising = torch.tensor([toy.rows(z)[0][0] for z in toy.z], dtype=torch.float64).sort().values
+    for slots in result.slots:
+        assert slots.upper[:, 0, 0].tolist() == rising[ranks.upper(1) - 1].tolist()
+        assert slots.lower[:, 0, 0].tolist() == rising[ranks.lower(1) - 1].tolist()
+
+
+def test_a_slot_beyond_the_number_of_detections_counts_for_no_label():
+    some, unknown = torch.zeros(1, 2, 6), torch.full((1, 2, 6), math.inf)
+    slots = Slots(torch.tensor([0, 0]), torch.tensor([1, 2]), some[0], some, unknown, torch.tensor([[1.0]]))
+    known = median_detection(Toy(FOLLOWER.rows, classes=2), IMAGE, n=200, eps=0.1, binning="none")
+    result = dataclasses.replace(known, slots=(slots,))
+    assert [result.reported(label).item() for label in (0, 1)] == [1.0, 1.0]
 
 
 def test_too_few_samples_say_so_and_certify_nothing():

@@ -188,6 +188,17 @@ def test_every_parameter_learns_from_the_heads(constraint, options):
     assert (centre is not None) == model.centerness
 
 
+def test_signals_reach_every_level_of_a_fresh_detector():
+    torch.manual_seed(0)
+    model = create("fcos", classes=1, size="S").eval()
+    images = batch((128, 128))
+    with torch.no_grad():
+        energies = [float(m.square().sum()) for m in model.levels(images)]
+        whole = float(model.normalize(images).square().sum())
+    assert sum(energies) <= whole  # nothing but biases of 0 and layers of norm 1
+    assert all(energy > 1e-6 * whole for energy in energies), energies
+
+
 def test_a_fresh_detector_begins_at_its_prior_and_at_two_strides():
     for constraint in ("orthogonal", None):
         torch.manual_seed(0)

@@ -65,7 +65,7 @@ class FCOS(Detector):
         "centerness": False,
         "stem": "patch",
         "residual": "fork",
-        "skip": 0.5,
+        "skip": 0.8,
         "shares": "learned",
         "lateral": 0.5,
         "box_share": 0.5,

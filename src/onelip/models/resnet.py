@@ -42,7 +42,7 @@ class Plan:
     depths: Sequence[int]
     stem: str = "patch"
     residual: str = "fork"
-    skip: float = 0.5
+    skip: float = 0.8
     learned: bool = True
 
     def __post_init__(self) -> None:
@@ -194,7 +194,7 @@ class ResNet18(LipModel):
     defaults: ClassVar[dict[str, Any]] = {
         "stem": "patch",
         "residual": "fork",
-        "skip": 0.5,
+        "skip": 0.8,
         "shares": "learned",
         "norm": "batch",
         "head": "joint",

@@ -18,6 +18,7 @@ from .recipe import Recipe
 
 log = logging.getLogger("onelip.train")
 _SIGN_OF_LIFE = 60.0  # seconds between two lines within an epoch
+_TOLD = {"pixel_accuracy", "miou", "map50", "map", "recall", "false_alarms"}
 
 Row = dict[str, float]
 
@@ -31,7 +32,7 @@ class History(Callback):
     def __init__(self, out: Path, *, quiet: bool = False) -> None:
         self.path, self.quiet = out / "metrics.csv", quiet
         self.rows: list[Row] = []
-        self._losses: list[Any] = []
+        self._losses: list[dict[str, Any]] = []
         self._images = 0
         self._began = self._first = self._spoke = 0.0
         self._epochs_here = 0
@@ -51,7 +52,7 @@ class History(Callback):
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Collect the loss; now and then say that it goes on."""
-        self._losses.append(outputs["loss"].detach())
+        self._losses.append({name: value.detach() for name, value in outputs.items()})
         self._images += len(batch[0]) * trainer.world_size
         now = time.perf_counter()
         if not self.quiet and now - self._spoke > _SIGN_OF_LIFE:
@@ -78,7 +79,7 @@ class History(Callback):
             "epoch": trainer.current_epoch + 1,
             "step": trainer.global_step,
             "lr": float(trainer.optimizers[0].param_groups[0]["lr"]),
-            "loss": float(sum(float(x) for x in self._losses) / max(1, len(self._losses))),
+            **_means(self._losses),
             "seconds": now - self._began,
             "images_per_second": self._images / max(trained, 1e-9),
             **measured,
@@ -99,11 +100,7 @@ class History(Callback):
         total = int(trainer.max_epochs or 0)
         left = (now - self._first) / self._epochs_here * (total - row["epoch"])
         parts = [f"epoch {row['epoch']:.0f}/{total}", f"loss {row['loss']:.4f}"]
-        parts += [
-            f"{k} {v:.4f}"
-            for k, v in row.items()
-            if k in {"pixel_accuracy", "miou"} or k.startswith("certified")
-        ]
+        parts += [f"{k} {v:.4f}" for k, v in row.items() if k in _TOLD or k.startswith("certified")]
         parts += [
             f"{row['seconds']:.1f} s",
             f"{row['images_per_second']:.1f} images/s",
@@ -151,6 +148,12 @@ def to_csv(rows: list[Row]) -> str:
     writer.writeheader()
     writer.writerows(rows)
     return text.getvalue()
+
+
+def _means(losses: list[dict[str, Any]]) -> Row:
+    """Return the mean of the loss and of each of its parts over the steps."""
+    names = losses[0] if losses else {"loss": None}
+    return {name: float(sum(float(x[name]) for x in losses) / max(1, len(losses))) for name in names}
 
 
 def _span(seconds: float) -> str:

@@ -21,14 +21,13 @@ from .. import models
 from ..core import runtime
 from ..core.errors import ConfigError, OnelipError, explain
 from ..core.files import atomic_write, write_json
-from ..data import SegmentationDataset
 from .callbacks import History, Keeper, Row
-from .loading import open_split, train_loader, val_loader
-from .module import RECORD, Training
-from .objective import class_weights, make_loss
+from .loading import train_loader, val_loader
+from .module import RECORD
 from .recipe import Recipe
 from .recipe_files import Overrides, load_recipe, to_toml
 from .resume import AtomicCheckpoints, check_same_recipe, read_checkpoint
+from .tasks import MEASURED, Parts, make_model, make_training, open_parts, unseen
 
 log = logging.getLogger("onelip.train")
 
@@ -53,7 +52,7 @@ class FitResult:
     @property
     def metrics(self) -> Row:
         """The last row that was measured."""
-        return next((row for row in reversed(self.history) if "pixel_accuracy" in row), {})
+        return next((row for row in reversed(self.history) if any(key in row for key in MEASURED)), {})
 
 
 def fit(
@@ -97,17 +96,15 @@ def fit(
     start = _starting_point(resume, last, settings)
     if settings.run.threads:
         torch.set_num_threads(settings.run.threads)
-    train, val = open_split(settings.data, settings.data.train), open_split(settings.data, settings.data.val)
-    _check_classes(train, val)
+    parts = open_parts(settings)
     atomic_write(folder / "recipe.toml", to_toml(settings))
     torch.manual_seed(settings.seed)
-    model = _make_model(settings, len(train.classes))
-    loss = make_loss(settings.loss, class_weights(settings.loss, train), train.ignore_index)
+    model = make_model(settings, len(parts.train.classes))
     began = time.perf_counter()
-    history = _run(settings, model, loss, (train, val), folder, start, progress)
+    history = _run(settings, model, parts, folder, start, progress)
     model.eval()
     result = FitResult(folder, settings, model, tuple(history))
-    _save(result, val, time.perf_counter() - began)
+    _save(result, parts, time.perf_counter() - began)
     return result
 
 
@@ -131,36 +128,10 @@ def _starting_point(resume: bool | str | Path, last: Path, recipe: Recipe) -> Pa
     return start
 
 
-def _check_classes(train: SegmentationDataset, val: SegmentationDataset) -> None:
-    if train.classes != val.classes:
-        raise ConfigError(
-            explain("the two parts differ in classes", received=val.classes, expected=train.classes)
-        )
-
-
-def _make_model(recipe: Recipe, classes: int) -> models.LipModel:
-    part = recipe.model
-    model = models.create(
-        part.name,
-        classes=classes,
-        size=part.size,
-        constraint=None if part.constraint == "none" else part.constraint,
-        mean=part.mean,
-        std=part.std,
-        scale=part.scale,
-        mode=part.mode,
-        **part.options,
-    )
-    if not model.dense:
-        raise ConfigError(explain(f"{part.name} gives no label a pixel", expected="deeplabv3, unet or fcn"))
-    return model
-
-
 def _run(
     recipe: Recipe,
     model: models.LipModel,
-    loss: torch.nn.Module,
-    parts: tuple[SegmentationDataset, SegmentationDataset],
+    parts: Parts,
     folder: Path,
     start: Path | None,
     progress: bool | None,
@@ -168,29 +139,31 @@ def _run(
     """Let Lightning train, and hand every error on as what it is."""
     bar = sys.stderr.isatty() if progress is None else progress
     history = History(folder, quiet=bar)
-    height, width = parts[1].labels(0).shape
-    keeper = Keeper(folder, recipe, size=(int(height), int(width)))
+    keeper = Keeper(folder, recipe, size=parts.size)
     trainer = _trainer(recipe, folder, [history, keeper], bar)
     rank, world = trainer.global_rank, trainer.world_size
-    batches = train_loader(parts[0], recipe, rank=rank, world=world)
-    module = Training(model, loss, recipe, steps=len(batches) * recipe.optim.epochs)
+    batches = train_loader(parts.train, recipe, rank=rank, world=world)
+    module = make_training(recipe, model, parts, steps=len(batches) * recipe.optim.epochs)
     handler = signal.getsignal(signal.SIGINT)
     log.info(
         "%s: %d training and %d validation images, %d steps an epoch, %d parameters",
         *(
             recipe.name,
-            len(parts[0]),
-            len(parts[1]),
+            len(parts.train),
+            len(parts.val),
             len(batches),
             sum(p.numel() for p in model.parameters()),
         ),
     )
+    missed, total = unseen(parts.val, model, recipe.loss.radius)
+    if missed:
+        log.warning("%d of %d validation objects lie between all locations: use finer strides", missed, total)
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message=".*does not have many workers.*")
             warnings.filterwarnings("ignore", message=".*LeafSpec.*")
             warnings.filterwarnings("ignore", message=".*Checkpoint directory.*exists and is not empty.*")
-            loader = val_loader(parts[1], recipe, rank=rank, world=world)
+            loader = val_loader(parts.val, recipe, rank=rank, world=world)
             trainer.fit(module, batches, loader, ckpt_path=start, weights_only=True)
     except OnelipError as error:
         raise _unwrapped(error) from error
@@ -212,7 +185,8 @@ def _unwrapped(error: OnelipError) -> OnelipError:
 
 def _trainer(recipe: Recipe, folder: Path, callbacks: list[Any], bar: bool) -> pl.Trainer:
     run = recipe.run
-    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
+    for name in ("pytorch_lightning", "faster_coco_eval"):
+        logging.getLogger(name).setLevel(logging.WARNING)
     spread = run.devices * run.nodes > 1
     return pl.Trainer(
         accelerator=runtime.device(run.device).type,
@@ -234,7 +208,7 @@ def _trainer(recipe: Recipe, folder: Path, callbacks: list[Any], bar: bool) -> p
     )
 
 
-def _save(result: FitResult, val: SegmentationDataset, seconds: float) -> None:
+def _save(result: FitResult, parts: Parts, seconds: float) -> None:
     """Write the model and the results, once, from the first process."""
     if (
         torch.distributed.is_available()
@@ -242,17 +216,16 @@ def _save(result: FitResult, val: SegmentationDataset, seconds: float) -> None:
         and torch.distributed.get_rank()
     ):
         return
-    height, width = (int(n) for n in val.labels(0).shape)
-    result.model.cpu().save(result.folder / "model", size=(height, width))
+    result.model.cpu().save(result.folder / "model", size=parts.size)
     write_json(
         result.folder / "results.json",
         {
             "kind": "train",
             "recipe": result.recipe.flat(),
             "metrics": {k: v if math.isfinite(v) else None for k, v in result.metrics.items()},
-            "classes": list(val.classes),
-            "size": [height, width],
-            "padded_size": list(result.model.padded_size((height, width))),
+            "classes": list(parts.val.classes),
+            "size": list(parts.size),
+            "padded_size": list(result.model.padded_size(parts.size)),
             "stride": result.model.multiple_of,
             "seconds": seconds,
             "versions": runtime.versions(),

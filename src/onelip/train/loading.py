@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -11,13 +12,16 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from .. import data
 from ..core.errors import ConfigError, explain
-from ..data import SegmentationDataset
+from ..data import SegmentationDataset, boxes
+from ..data.boxes import BoxAugment, DetectionDataset
 from ..data.catalog import DRAWN
 from ..data.transforms import Augment, to_bytes
 from .recipe import AugmentPart, DataPart, Recipe
 
 Key = tuple[int, int]  # (epoch, index of the image)
 Batch = tuple[Tensor, Tensor]
+BoxBatch = tuple[Tensor, list[dict[str, Tensor]]]
+Source = SegmentationDataset | DetectionDataset
 
 
 def mixed_seed(*numbers: int) -> int:
@@ -54,63 +58,79 @@ class EpochOrder(Sampler[Key]):
         return iter([(self.epoch, index) for index in share])
 
 
-class Augmented(Dataset[Batch]):
-    """Augmented images of a data set, by (epoch, index)."""
+class Augmented(Dataset[tuple[Tensor, Any]]):
+    """Augmented images of a data set, with labels a pixel or boxes, by (epoch, index)."""
 
-    def __init__(self, source: SegmentationDataset, augment: Augment, *, seed: int) -> None:
+    def __init__(self, source: Source, augment: Augment | BoxAugment, *, seed: int) -> None:
         self.source, self.augment, self.seed = source, augment, seed
 
     def __len__(self) -> int:
         return len(self.source)
 
-    def __getitem__(self, key: Key) -> Batch:
+    def __getitem__(self, key: Key) -> tuple[Tensor, Any]:
         generator = torch.Generator().manual_seed(mixed_seed(self.seed, *key))
-        return self.augment(*to_bytes(*self.source.read(key[1])), generator)
+        unpack: Callable[..., Any] = boxes.to_bytes if isinstance(self.source, DetectionDataset) else to_bytes
+        augment: Callable[..., tuple[Tensor, Any]] = self.augment
+        return augment(*unpack(*self.source.read(key[1])), generator)
 
 
-class _Subset(Dataset[Batch]):
+class _Subset(Dataset[tuple[Tensor, Any]]):
     """Some images of a data set, as they are."""
 
-    def __init__(self, source: SegmentationDataset, indices: Sequence[int]) -> None:
+    def __init__(self, source: Source, indices: Sequence[int]) -> None:
         self.source, self.indices = source, tuple(indices)
 
     def __len__(self) -> int:
         return len(self.indices)
 
-    def __getitem__(self, position: int) -> Batch:
+    def __getitem__(self, position: int) -> tuple[Tensor, Any]:
         return self.source[self.indices[position]]
 
 
 def open_split(part: DataPart, split: str) -> SegmentationDataset:
-    """Open the data that a recipe names."""
+    """Open the labels a pixel that a recipe names."""
+    return data.open(part.dataset, split, **_arguments(part, split))
+
+
+def open_boxes(part: DataPart, split: str) -> DetectionDataset:
+    """Open the boxes that a recipe names."""
+    return boxes.open_boxes(part.dataset, split, **_arguments(part, split), classes=part.classes or None)
+
+
+def _arguments(part: DataPart, split: str) -> dict[str, Any]:
     drawn = part.dataset in DRAWN and not part.root
-    return data.open(
-        part.dataset,
-        split,
-        root=part.root or None,
-        size=(part.size[0], part.size[1]) if part.size else None,
-        cache=part.cache,
-        images=part.images if drawn and part.images and split == part.train else None,
-    )
+    return {
+        "root": part.root or None,
+        "size": (part.size[0], part.size[1]) if part.size else None,
+        "cache": part.cache,
+        "images": part.images if drawn and part.images and split == part.train else None,
+    }
 
 
 def make_augment(part: AugmentPart) -> Augment:
     """Build the augmentation of a recipe."""
-    return Augment(
-        crop=(part.crop[0], part.crop[1]) if part.crop else None,
-        scale=(part.scale[0], part.scale[1]),
-        flip=part.flip,
-        vflip=part.vflip,
-        rotate=part.rotate,
-        jitter=part.jitter,
-        noise=part.noise,
-        focus=part.focus,
-    )
+    return Augment(**_common(part), vflip=part.vflip, rotate=part.rotate)
+
+
+def make_box_augment(part: AugmentPart) -> BoxAugment:
+    """Build the augmentation of a recipe for boxes, which stay upright."""
+    return BoxAugment(**_common(part))
+
+
+def _common(part: AugmentPart) -> dict[str, Any]:
+    return {
+        "crop": (part.crop[0], part.crop[1]) if part.crop else None,
+        "scale": (part.scale[0], part.scale[1]),
+        "flip": part.flip,
+        "jitter": part.jitter,
+        "noise": part.noise,
+        "focus": part.focus,
+    }
 
 
 def train_loader(
-    source: SegmentationDataset, recipe: Recipe, *, rank: int = 0, world: int = 1
-) -> DataLoader[Batch]:
+    source: Source, recipe: Recipe, *, rank: int = 0, world: int = 1
+) -> DataLoader[tuple[Tensor, Any]]:
     """Return the training batches of one process; a last, smaller batch is left out."""
     share = len(source) // world
     if share < 1:
@@ -118,8 +138,9 @@ def train_loader(
             explain("too few training images", received=len(source), expected=f"at least {world}")
         )
     batch = min(recipe.optim.batch, share)
+    make = make_box_augment if isinstance(source, DetectionDataset) else make_augment
     return DataLoader(
-        Augmented(source, make_augment(recipe.augment), seed=recipe.seed),
+        Augmented(source, make(recipe.augment), seed=recipe.seed),
         batch_size=batch,
         sampler=EpochOrder(len(source), seed=recipe.seed, rank=rank, world=world),
         drop_last=True,
@@ -130,8 +151,8 @@ def train_loader(
 
 
 def val_loader(
-    source: SegmentationDataset, recipe: Recipe, *, rank: int = 0, world: int = 1
-) -> DataLoader[Batch]:
+    source: Source, recipe: Recipe, *, rank: int = 0, world: int = 1
+) -> DataLoader[tuple[Tensor, Any]]:
     """Return the validation batches of one process: every image, or `val.images` evenly spread ones."""
     count = min(recipe.val.images or len(source), len(source))
     indices = [k * len(source) // count for k in range(count)]
@@ -144,9 +165,10 @@ def val_loader(
     )
 
 
-def _collate(items: Sequence[Batch]) -> Batch:
+def _collate(items: Sequence[tuple[Tensor, Any]]) -> Batch | BoxBatch:
+    """Stack images and labels a pixel; targets of boxes stay a list."""
     images, targets = zip(*items, strict=True)
-    sizes = {tuple(t.shape) for t in targets}
+    sizes = {tuple(image.shape[1:]) for image in images}
     if len(sizes) > 1:
         raise ConfigError(
             explain(
@@ -155,4 +177,5 @@ def _collate(items: Sequence[Batch]) -> Batch:
                 fix="set data.size (both parts), augment.crop (training) or val.batch=1 (validation)",
             )
         )
-    return torch.stack(images), torch.stack(targets)
+    both = torch.stack(images)
+    return (both, torch.stack(targets)) if isinstance(targets[0], Tensor) else (both, list(targets))

@@ -1,4 +1,4 @@
-"""One training step and one validation step, for Lightning."""
+"""One training step, for Lightning; what is measured on the way is the subclasses' part."""
 
 from __future__ import annotations
 
@@ -9,15 +9,12 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
-from torchmetrics.classification import MulticlassConfusionMatrix
 
 from ..bounds import lipschitz
-from ..certify import PixelAccuracy
 from ..core.errors import NonFiniteError, explain
 from ..layers import fold, retract_
-from ..metrics import Certified
 from ..models import LipModel
-from .loading import Batch, mixed_seed
+from .loading import mixed_seed
 from .objective import log_scale
 from .recipe import OptimPart, Recipe
 from .resume import check_same_recipe
@@ -26,11 +23,12 @@ RECORD = "onelip"  # where a checkpoint keeps the recipe
 
 
 class Training(pl.LightningModule):
-    """A model, its loss and what is measured on the way.
+    """A model, its loss and the schedule; a subclass says what the loss sees and what is measured.
 
-    Guarantee of the logged `certified@eps`: a certificate of the float32 logits on the validation images, with the
-    proven bound of the weights as they are. It is meant for watching a training; `onelip.certify` gives the value to
-    report, from float64 logits.
+    Attributes:
+        measured: What the last validation found, until the history takes it.
+        proven: The largest bound of the last validation.
+        certifies: Whether validation certifies: the model is constrained and `val.eps` names budgets.
     """
 
     scale_start: Tensor
@@ -40,30 +38,34 @@ class Training(pl.LightningModule):
         self.model, self.loss, self.recipe, self.steps = model, loss, recipe, steps
         self.measured: dict[str, float] = {}
         self.proven: float | None = None
-        classes, void = model.classes, 255
-        self.confusion = MulticlassConfusionMatrix(classes, ignore_index=void)
         self.certifies = model.config["constraint"] is not None and len(recipe.val.eps) > 0
-        self.certified = Certified(
-            PixelAccuracy(ignore_index=void), eps=recipe.val.eps or (0.0,), average="micro"
-        )
         start = log_scale(model)
         self.register_buffer("scale_start", torch.zeros(()) if start is None else start.detach().clone())
         self._folded: list[LipModel] = []  # in a list: it is no part of what is trained or saved
         self._bounds: dict[tuple[int, int], float] = {}
 
+    def outputs(self, images: Tensor) -> Any:
+        """Return what the loss needs of the model, computed in the precision of the recipe."""
+        return self.model(images)
+
+    def objective(self, outputs: Any, target: Any) -> dict[str, Tensor]:
+        """Return the loss, "loss", and any of its parts that are worth a column, in float32."""
+        raise NotImplementedError
+
     def on_train_epoch_start(self) -> None:
         """Make everything that draws numbers a function of (seed, epoch): resuming then needs no generator state."""
         torch.manual_seed(mixed_seed(self.recipe.seed, self.current_epoch, self.global_rank))
 
-    def training_step(self, batch: Batch, _: int) -> Tensor:
+    def training_step(self, batch: tuple[Tensor, Any], _: int) -> dict[str, Tensor]:
         """Return the loss of a batch."""
         images, target = batch
         if self.recipe.run.channels_last:
             images = images.to(memory_format=torch.channels_last)
         half = self.recipe.optim.precision == "bf16"
         with torch.autocast(images.device.type, dtype=torch.bfloat16, enabled=half):
-            logits = self.model(images)
-        loss: Tensor = self.loss(logits.float(), target)
+            outputs = self.outputs(images)
+        terms = self.objective(outputs, target)
+        loss = terms["loss"]
         now = log_scale(self.model)
         if now is not None:
             loss = loss + self.recipe.loss.scale_penalty * (now - self.scale_start).abs()
@@ -75,7 +77,7 @@ class Training(pl.LightningModule):
                     fix="lower optim.lr, or set optim.clip=1.0",
                 )
             )
-        return loss
+        return {**{name: term.detach() for name, term in terms.items()}, "loss": loss}
 
     def on_train_batch_end(self, *_: Any) -> None:
         """Bring the weights of `mode = "retract"` back to orthonormal ones."""
@@ -99,33 +101,17 @@ class Training(pl.LightningModule):
         self._folded = [fold(self.model)]
         self._bounds = {}
 
-    def validation_step(self, batch: Batch, _: int) -> None:
-        """Add a batch to the clean and certified counts."""
-        images, target = batch
-        logits = self._folded[0](images).float()
-        self.confusion.update(logits, target)
-        if self.certifies:
-            height, width = int(images.shape[-2]), int(images.shape[-1])
-            if (height, width) not in self._bounds:
-                self._bounds[height, width] = lipschitz(self._folded[0], (height, width)).value
-            self.certified.update(logits, target, lipschitz=self._bounds[height, width])
+    def bound(self, images: Tensor) -> float:
+        """Return the proven bound of the folded weights for images of this size."""
+        height, width = int(images.shape[-2]), int(images.shape[-1])
+        if (height, width) not in self._bounds:
+            self._bounds[height, width] = lipschitz(self._folded[0], (height, width)).value
+        return self._bounds[height, width]
 
-    def on_validation_epoch_end(self) -> None:
-        """Close the counts: clean accuracy, mIoU and certified accuracy over the validation images."""
-        matrix = self.confusion.compute().double()
-        hits, union = matrix.diag(), matrix.sum(0) + matrix.sum(1) - matrix.diag()
-        self.measured = {
-            "pixel_accuracy": float(hits.sum() / matrix.sum()),
-            "miou": float(
-                (hits / union)[union > 0].mean()
-            ),  # over the classes that labels or predictions show
-        }
-        self.confusion.reset()
+    def close(self, measured: dict[str, float]) -> None:
+        """Take what a validation found; a subclass calls it last."""
+        self.measured = measured
         if self.certifies:
-            curve = self.certified.compute()
-            pairs = zip(self.recipe.val.eps, curve.values.tolist(), strict=True)
-            self.measured |= {f"certified@{eps:g}": float(value) for eps, value in pairs}
-            self.certified.reset()
             self.proven = max(self._bounds.values(), default=None)
             self.measured |= {"lipschitz": self.proven} if self.proven is not None else {}
         self._folded = []

@@ -29,13 +29,17 @@ class ModelPart:
 
 @dataclass(frozen=True)
 class DataPart:
-    """Which images: see `onelip.data.open`. `size` resizes on reading; `cache` keeps decoded images in memory."""
+    """Which images: see `onelip.data.open`, for detectors `onelip.data.open_boxes`.
+
+    `size` resizes on reading; `cache` keeps decoded images in memory; `classes` leaves some classes of a set of boxes.
+    """
 
     dataset: str = "scenes"
     train: str = "train"
     val: str = "val"
     root: str = ""
     size: tuple[int, ...] = ()
+    classes: tuple[str, ...] = ()
     images: int = 0
     cache: bool = True
     workers: int = 0
@@ -74,7 +78,8 @@ class AugmentPart:
         _require(len(self.scale) == 2, "augment.scale", self.scale, "[smallest, largest]")
 
 
-LOSSES = ("tau-cce", "jaccard", "cosine", "hkr")
+DETECTION_LOSSES = ("fcos", "fcos-hinge")
+LOSSES = ("tau-cce", "jaccard", "cosine", "hkr", *DETECTION_LOSSES)
 
 LOSS_PRESETS: dict[str, dict[str, Any]] = {
     "accurate": {"name": "jaccard", "tau": 300.0, "margin": 0.0},
@@ -90,6 +95,11 @@ class LossPart:
 
     `weights` balances the classes of tau-cce: "none", or "median" for median-frequency weights raised to `power`.
     `scale_penalty` keeps learnable scales near their start: penalty * |log(L / L0)|.
+
+    Detectors: "fcos" (focal loss) and "fcos-hinge" (focal hinge), both with `tau`, `margin`, `gamma`, `focal_alpha`:
+    the score of a logit z is sigmoid(tau z), and `margin` is asked for on both sides of the logit whose score is
+    `threshold`. Boxes weigh `box_weight`; centre-ness, if the model has it, `centre_weight`. A location answers for an
+    object within `radius` strides of its centre.
     """
 
     name: str = "tau-cce"
@@ -101,6 +111,12 @@ class LossPart:
     temperature: float = 5.0
     per_pixel: bool = True
     scale_penalty: float = 0.1
+    gamma: float = 2.0
+    focal_alpha: float = 0.25
+    threshold: float = 0.5
+    box_weight: float = 1.0
+    centre_weight: float = 1.0
+    radius: float = 1.5
 
     def __post_init__(self) -> None:
         _require(self.name in LOSSES, "loss.name", self.name, ", ".join(LOSSES))
@@ -111,6 +127,14 @@ class LossPart:
         _require(
             not balanced or self.name == "tau-cce", "loss.weights", self.weights, f"none for {self.name}"
         )
+        positive = self.margin > 0 or self.name != "fcos-hinge"
+        _require(positive, "loss.margin", self.margin, "a number > 0 for fcos-hinge, or the loss fcos")
+        for key in ("focal_alpha", "threshold"):
+            value = getattr(self, key)
+            _require(0 < value < 1, f"loss.{key}", value, "a number strictly between 0 and 1")
+        for key in ("gamma", "box_weight", "centre_weight"):
+            _require(getattr(self, key) >= 0, f"loss.{key}", getattr(self, key), "a number >= 0")
+        _require(self.radius > 0, "loss.radius", self.radius, "a number > 0")
 
 
 @dataclass(frozen=True)
@@ -214,6 +238,21 @@ class Recipe:
 
     def __post_init__(self) -> None:
         _require(self.seed >= 0, "seed", self.seed, "a number >= 0")
+        if not self.detects:
+            _require(not self.data.classes, "data.classes", self.data.classes, "[]: labels a pixel keep all")
+            return
+        for key in ("rotate", "vflip"):
+            value = getattr(self.augment, key)
+            _require(value == 0, f"augment.{key}", value, f"0 for {self.loss.name}: boxes stay upright")
+        given = self.model.options.get("temperature")
+        _require(
+            given is None, "model.options.temperature", given, "none: loss.tau = 1 / temperature sets it"
+        )
+
+    @property
+    def detects(self) -> bool:
+        """Whether a detector is trained, on boxes; otherwise labels a pixel."""
+        return self.loss.name in DETECTION_LOSSES
 
     def flat(self) -> dict[str, Any]:
         """Return every key with its value: {"optim.lr": 0.001, ...}."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from operator import getitem
 from typing import Any
 
 import torch
@@ -25,6 +27,16 @@ class LeafTracer(fx.Tracer):
         if any(cls in MODULES for cls in type(m).__mro__):
             return True
         return type(m).__module__.startswith("torch.nn.modules") and not isinstance(m, _CONTAINERS)
+
+    def iter(self, obj: fx.Proxy) -> Iterator[Any]:
+        """Follow loops over the outputs of a layer of this package that tells how many they are."""
+        if obj.node.op == "call_module":
+            layer = self.root.get_submodule(str(obj.node.target))
+            found = MODULES.find(type(layer), layer)
+            count = getattr(layer, "outputs", None)
+            if found is not None and found[1].builtin and isinstance(count, int):
+                return iter([self.create_proxy("call_function", getitem, (obj, i), {}) for i in range(count)])
+        return super().iter(obj)
 
 
 class _Root(nn.Module):

@@ -74,9 +74,15 @@ class Fork(EnergyShares):
         (0.6, 0.8)
     """
 
+    @property
+    def outputs(self) -> int:
+        """Number of tensors that come out."""
+        return self.parts
+
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         """Map any tensor to `parts` tensors of its shape."""
-        return tuple(x * weight for weight in self.weights.unbind())
+        weights = self.weights
+        return tuple(x * weights[i] for i in range(self.parts))
 
 
 class Blend(EnergyShares):
@@ -107,10 +113,10 @@ class Blend(EnergyShares):
                     fix="crop or resize the branches, or make Blend(parts) with their number",
                 )
             )
-        first, *rest = self.weights.unbind()
-        total = branches[0] * first
-        for weight, branch in zip(rest, branches[1:], strict=True):
-            total = total + branch * weight
+        weights = self.weights
+        total = branches[0] * weights[0]
+        for i in range(1, self.parts):
+            total = total + branches[i] * weights[i]
         return total
 
 

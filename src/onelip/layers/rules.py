@@ -9,7 +9,7 @@ from ..bounds.rules_linear import conv_rule, conv_transpose
 from ..bounds.sums import add
 from ..bounds.table import module_rule
 from ..bounds.value import Value
-from ..core.errors import InputError, explain
+from ..core.errors import UnknownLayerError, explain
 from .activation import Abs, GroupSort, Householder, MaxMin
 from .conv import LipschitzConv
 from .energy import Blend, Fork
@@ -104,7 +104,7 @@ def l2_pool(layer: ScaledL2NormPool2d, x: Value) -> Value:
 @module_rule(Fork)
 def fork(layer: Fork, x: Value) -> tuple[Value, ...]:
     """Copies by weights as they are now; what later joins them finds that they are copies of one tensor."""
-    weights = layer.weights.detach().double().abs().tolist()
+    weights = layer.weights.detach().double().abs().tolist()[: layer.parts]
     return tuple(x.times(weight, because="its share of a fork") for weight in weights)
 
 
@@ -112,8 +112,10 @@ def fork(layer: Fork, x: Value) -> tuple[Value, ...]:
 def blend(layer: Blend, *branches: Value) -> Value:
     """A weighted sum: Cauchy-Schwarz over what the branches are together, or the sum of their constants."""
     if len({v.shape for v in branches}) != 1:
-        raise InputError(explain("branches of a blend differ in shape", received=[v.shape for v in branches]))
-    weights = layer.weights.detach().double().abs().tolist()
+        raise UnknownLayerError(
+            explain("branches of a blend differ in shape", received=[v.shape for v in branches])
+        )
+    weights = layer.weights.detach().double().abs().tolist()[: layer.parts]
     return add(
         zip(weights, branches, strict=True),
         joint=True,

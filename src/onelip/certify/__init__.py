@@ -2,6 +2,14 @@
 
 from __future__ import annotations
 
+from onelip.certify.boxes import (
+    CertifiedDetections,
+    DetectionCertificate,
+    DetectionCertifier,
+    DetectionCurves,
+    detection,
+    detection_from_raw,
+)
 from onelip.certify.certificate import SegmentationCertificate
 from onelip.certify.components import Components, component_radius
 from onelip.certify.count import CountCriterion, FalseNegativeRate, PixelAccuracy, Recall, Stability
@@ -16,10 +24,14 @@ from onelip.certify.pixel import pixel_radius
 
 __all__ = [
     "CertifiedCurve",
+    "CertifiedDetections",
     "Certifier",
     "Components",
     "CountCriterion",
     "Criterion",
+    "DetectionCertificate",
+    "DetectionCertifier",
+    "DetectionCurves",
     "Dice",
     "FalseNegativeRate",
     "ImageCurves",
@@ -32,6 +44,8 @@ __all__ = [
     "Stability",
     "component_radius",
     "dataset_iou",
+    "detection",
+    "detection_from_raw",
     "parse",
     "pixel_radius",
     "segmentation",

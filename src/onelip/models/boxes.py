@@ -51,11 +51,9 @@ def worst_iou(low: Tensor, high: Tensor, box: Tensor) -> Tensor:
     """
     known = (low.isfinite() & high.isfinite()).all(-1)
     low, high = (torch.where(known[..., None], end, torch.zeros_like(end)) for end in (low, high))
-    worst: Tensor | None = None
-    for choice in product((low, high), repeat=4):
-        value = iou(torch.stack([end[..., side] for side, end in enumerate(choice)], -1), box)
-        worst = value if worst is None else torch.minimum(worst, value)
-    assert worst is not None
+    upper = torch.tensor(list(product((False, True), repeat=4)), device=low.device)
+    vertices = torch.where(upper, high[..., None, :], low[..., None, :])  # (..., 16, 4)
+    worst = iou(vertices, box[..., None, :]).amin(-1)
     certain = known & (low[..., 2:] > high[..., :2]).all(-1)
     return torch.where(certain, worst, torch.zeros_like(worst))
 

@@ -37,7 +37,8 @@ def lipschitz(
 
     L such that ||f(x) - f(y)||_p <= L ||x - y||_p for all inputs x, y of one image, f being all outputs of the model
     jointly. Layers are bounded by proven rules, never by what they claim to be; the graph combines them: chains
-    multiply, sums add, concatenations take the p-sum, disjoint parts of one tensor share their budget.
+    multiply, sums add, concatenations take the p-sum, disjoint parts of one tensor share their budget, also after
+    further cuts, maps, sums and joins.
 
     Args:
         model: any module in eval mode with one tensor input (B, ...).

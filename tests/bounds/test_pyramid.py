@@ -14,6 +14,7 @@ from test_graphs import RandomNet, exported
 from torch import nn
 
 import onelip
+from onelip.core.errors import UnknownLayerError
 from onelip.layers import Blend, Fork, MaxMin, OrthogonalConv2d, Resample, fold
 from onelip.testing import lower_bound
 
@@ -150,6 +151,15 @@ def test_nearest_resizing_to_the_finer_level_costs_two(sides):
     layer = Apply(lambda x: F.interpolate(x, size=(m, 2), mode="nearest"))
     check_layer(layer, (1, n, 1), 2.0, loosest=1 + 1e-8)
     assert onelip.lipschitz(layer, (1, n, 1)).value == pytest.approx(2.0, rel=1e-8)
+
+
+def test_a_split_out_of_order_is_no_split():
+    """torch.tensor_split at (3, 2) gives the entries 0 to 2, none, and 2 to the end: entry 2 comes twice."""
+    wrong = Apply(lambda x: torch.cat(torch.tensor_split(x, (3, 2), dim=1), dim=1)).eval()
+    with pytest.raises(UnknownLayerError, match="parts of a split overlap"):
+        onelip.lipschitz(wrong, (6, 1, 1))
+    right = Apply(lambda x: torch.cat(torch.tensor_split(x, (2, 3), dim=1), dim=1)).eval()
+    assert onelip.lipschitz(right, (6, 1, 1)).value == pytest.approx(1.0)
 
 
 def test_resizing_further_than_double_costs_more():

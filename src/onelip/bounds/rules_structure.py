@@ -173,7 +173,12 @@ def _pieces(x: Value, dim: int, sizes: Sequence[int]) -> tuple[Value, ...]:
 def split(x: Value, amount: Any = None, dim: int = 0, *, outputs: Any, **_: Any) -> tuple[Value, ...]:
     """Bound a split into consecutive parts, which remember that they are disjoint."""
     axis = _not_batch(x, dim, "splitting")[0]
-    blocks = offsets([shape[axis] for shape in outputs])
+    sizes = [shape[axis] for shape in outputs]
+    if sum(sizes) != x.shape[axis]:  # tensor_split at places out of order repeats entries
+        raise UnknownLayerError(
+            explain("parts of a split overlap", received=sizes, expected=f"sizes that sum to {x.shape[axis]}")
+        )
+    blocks = offsets(sizes)
     return tuple(x.piece(cells(axis, block), "a part of the entries") for block in blocks)
 
 

@@ -1,5 +1,6 @@
 """The detector: shapes, joint constant, predictions, files, and what must fail when a rule is broken."""
 
+import copy
 import functools
 
 import pytest
@@ -47,7 +48,7 @@ def count(size, strides):
 @pytest.mark.parametrize("regression", ["free", "lipschitz"])
 def test_every_size_has_one_row_a_location(constraint, regression):
     model = folded(constraint, regression=regression)
-    for size in [(1, 1), (7, 33), (64, 32), (45, 70)]:
+    for size in [(1, 1), (64, 32), (45, 70)]:
         n = count(size, (4, 8, 16, 32))
         with torch.no_grad():
             outputs, raw = model(batch(size)), model.raw(batch(size))
@@ -88,9 +89,15 @@ def test_rows_belong_to_their_locations(place):
     assert float((strongest - torch.tensor([float(x), float(y)])).abs().max()) <= 12
 
 
-@pytest.mark.parametrize("residual", ["fork", "mean", "none"])
-@pytest.mark.parametrize("strides", [(4, 8, 16, 32), FIVE])
-@pytest.mark.parametrize("regression", ["free", "lipschitz"])
+@pytest.mark.parametrize(
+    ("residual", "strides", "regression"),
+    [
+        ("fork", (4, 8, 16, 32), "free"),
+        ("fork", FIVE, "lipschitz"),
+        ("mean", (8, 16, 32, 64), "lipschitz"),
+        ("none", (4, 8), "free"),
+    ],
+)
 def test_the_joint_constant_is_that_of_the_normalisation(residual, strides, regression):
     model = folded(residual=residual, strides=strides, regression=regression, std=(0.25, 0.5, 0.4))
     side = model.multiple_of
@@ -105,20 +112,18 @@ def test_no_scale_enlarges_a_fresh_detector(scale):
     assert onelip.lipschitz(onelip.fold(model), (32, 32)).value <= 2.0 * (1 + 1e-3)
 
 
-@pytest.mark.parametrize("options", [{}, {"regression": "lipschitz", "strides": (8, 16, 32, 64)}])
-@pytest.mark.parametrize("seed", [0, 1])
-def test_no_direction_moves_the_outputs_further(options, seed):
-    model = folded(seed=seed, **options)
+@pytest.mark.parametrize("options", [{}, {"regression": "lipschitz", "strides": (8, 16, 32), "seed": 1}])
+def test_no_direction_moves_the_outputs_further(options):
+    model = folded(**options)
     size = (model.multiple_of, model.multiple_of)
-    found = onelip.testing.lower_bound(model, size, seed=seed, iterations=8, starts=2)
+    found = onelip.testing.lower_bound(model, size, iterations=8, starts=2)
     assert 0.2 < found <= onelip.lipschitz(model, size).value
 
 
 @pytest.mark.parametrize("part", ["enlarge", "backbone fork", "rise", "extra fork", "head fork", "blend"])
 def test_a_broken_junction_breaks_the_constant(part):
-    model = onelip.fold(
-        build(regression="lipschitz", strides=(16, 32, 64), shares="fixed")
-    )  # equal shares: the constant is 1 / std
+    options = {"widths": (8, 8, 8, 16), "regression": "lipschitz", "strides": (16, 32, 64), "shares": "fixed"}
+    model = copy.deepcopy(folded(**options))
     size = (64, 64)
     before = onelip.lipschitz(model, size).value
     assert before <= 2.0 * (1 + 1e-3)
@@ -159,7 +164,7 @@ def test_with_plain_sums_the_outputs_do_move_further():
     [
         ("orthogonal", {}),
         ("orthogonal", {"regression": "lipschitz", "centerness": True, "norm": "batch"}),
-        (None, {"strides": (8, 16), "norm": "batch"}),
+        (None, {"strides": (8,), "norm": "batch"}),
     ],
 )
 def test_saving_and_loading_gives_the_same_heads(tmp_path, constraint, options):
@@ -175,6 +180,13 @@ def test_saving_and_loading_gives_the_same_heads(tmp_path, constraint, options):
     card = (tmp_path / "model" / "README.md").read_text(encoding="utf-8")
     assert "Object detector" in card
     assert (loaded.strides, loaded.kappa, loaded.nms) == (model.strides, model.kappa, model.nms)
+
+
+def test_a_setting_that_would_be_lost_is_not_saved(tmp_path):
+    model = copy.deepcopy(folded(strides=(8,)))
+    model.temperature = 0.5
+    with pytest.raises(InputError, match="not what its configuration builds"):
+        model.save(tmp_path / "model")
 
 
 @pytest.mark.parametrize("constraint", ["orthogonal", None])

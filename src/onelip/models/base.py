@@ -95,6 +95,11 @@ class LipModel(nn.Module):
             )
 
     @property
+    def settings(self) -> dict[str, Any]:
+        """What predictions depend on beside layers and weights; a saved model must have what its options say."""
+        return {}
+
+    @property
     def default_size(self) -> tuple[int, int]:
         """The input size (h, w) at which a saved model's bound is recorded unless another is asked for."""
         side = max(64, 4 * self.multiple_of)

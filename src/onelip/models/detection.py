@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import ClassVar, NamedTuple, TypeAlias
+from typing import Any, ClassVar, NamedTuple, TypeAlias
 
 import torch
 from torch import Tensor
@@ -78,6 +78,21 @@ class Detector(LipModel):
     per_level: int
     per_image: int
     centerness: bool
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What `predict` depends on beside layers and weights."""
+        names = (
+            "strides",
+            "regression_kind",
+            "kappa",
+            "temperature",
+            "nms",
+            "per_level",
+            "per_image",
+            "centerness",
+        )
+        return {name: getattr(self, name) for name in names}
 
     @property
     def default_size(self) -> tuple[int, int]:

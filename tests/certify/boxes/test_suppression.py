@@ -206,9 +206,20 @@ def test_a_rival_that_overlaps_takes_an_object_away_at_exactly_its_price(toys):
 
 def test_without_rivals_the_certificate_would_be_beaten(monkeypatch):
     monkeypatch.setattr(
-        supports.Supports, "_kill", lambda self, rivals, place, logit, theta: torch.full_like(logit, math.inf)
+        supports.Rivals, "price", lambda self, logit, theta, *, by_logit: torch.full_like(logit, math.inf)
     )
     assert float(certify(**RIVAL).vanish_radius[0]) > (0.5 - 0.3) / math.sqrt(2)
+
+
+def test_rivals_left_out_are_feared(monkeypatch, toys):
+    """With few rivals kept the certificate only gets weaker."""
+    toy = toys.world(3, images=3)
+    for raw, target in zip(toys.padded(toy), toy.targets, strict=True):
+        options = {"size": toys.SIZE, "lipschitz": 1.0, "kappa": toy.kappa, "nms": LIMIT}
+        whole = detection_from_raw(raw, [target], **options).vanish_radius[0]
+        with monkeypatch.context() as patch:
+            patch.setattr(supports, "KEPT", 2)
+            assert (detection_from_raw(raw, [target], **options).vanish_radius[0] <= whole + 1e-12).all()
 
 
 def test_with_an_unknown_order_a_rival_need_not_outrank():
@@ -221,7 +232,7 @@ def test_a_strong_match_needs_no_look_at_rivals(rectangle, strong, monkeypatch):
     """Were rivals free, only boxes of IoU 0.9 = 0.5 + 1 - 0.6 would hold, at the price of leaving that level."""
     scene = {"rectangles": [rectangle], "logits": [50.0], "targets": [[10, 10, 30, 30]]}
     whole = float(certify(**scene).vanish_radius[0])
-    monkeypatch.setattr(supports.Supports, "_kill", lambda self, rivals, place, logit, theta: 0.0 * logit)
+    monkeypatch.setattr(supports.Rivals, "price", lambda self, logit, theta, *, by_logit: 0.0 * logit)
     radius = float(certify(**scene).vanish_radius[0])
     true = 20.0 * (1.0 - math.sqrt(0.9)) / 0.1
     assert (0.8 * true < radius < true) if strong else radius == 0.0

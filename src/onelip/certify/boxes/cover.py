@@ -38,6 +38,7 @@ class Cover:
     scene: Scene
     floor: float
     _groups: dict[tuple[int, float], tuple[Tensor, Tensor]] = field(default_factory=dict)
+    _pairs: dict[int, tuple[Tensor, Tensor, Tensor]] = field(default_factory=dict)  # of the class in work
 
     def count(self, k: int, theta: float, budget: Tensor) -> Tensor:
         """(E,) int64: groups of the candidates of class k above a threshold, never falling with the budget.
@@ -58,16 +59,22 @@ class Cover:
 
     def _first_fit(self, k: int, budget: float) -> tuple[Tensor, Tensor]:
         """Logits of the candidates, falling; groups among the first 0, 1, 2, ... of them."""
+        if k not in self._pairs:
+            self._pairs.clear()
+            self._pairs[k] = self._measure(k)
+        logits, distance, speed = self._pairs[k]
+        close = distance + speed * budget**0.5 < 1.0 - self.scene.settings.nms - SLACK
+        groups = torch.from_numpy(first_fit(close.numpy()))
+        alone = groups[-1] + torch.arange(1, len(logits) - len(distance) + 1)
+        return logits, torch.cat([groups, alone])
+
+    def _measure(self, k: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Logits of the candidates of class k, falling; distances of the first, and how fast they rise."""
         column = self.scene.logits[:, k]
         place = (column > self.floor).nonzero()[:, 0]
         place = place[column[place].argsort(descending=True, stable=True)]
-        first = place[:LARGEST]
-        boxes, rates = self.scene.decoded[first], self.scene.rates[first]
-        drift = torch.hypot(rates[:, None], rates[None]) * budget**0.5
-        close = 1.0 - table(boxes, boxes) + drift < 1.0 - self.scene.settings.nms - SLACK
-        groups = torch.from_numpy(first_fit(close.numpy()))
-        alone = groups[-1] + torch.arange(1, len(place) - len(first) + 1)
-        return column[place], torch.cat([groups, alone])
+        boxes, rates = self.scene.decoded[place[:LARGEST]], self.scene.rates[place[:LARGEST]]
+        return column[place], 1.0 - table(boxes, boxes), torch.hypot(rates[:, None], rates[None])
 
 
 def first_fit(close: NDArray[np.bool_]) -> NDArray[np.int64]:

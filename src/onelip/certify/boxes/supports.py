@@ -28,21 +28,34 @@ from onelip.models.boxes import SLACK, match_levels
 
 BLOCK = 2**22
 """Pairs of boxes that are compared at once."""
+KEPT = 256
+"""Rivals that are kept of each support: the nearest; others are feared as if they outranked it."""
 
 
 @dataclass(frozen=True, eq=False)
 class Rivals:
-    """The boxes that might suppress the supports of one object.
+    """For each support the boxes that might suppress it, the nearest M.
 
     Attributes:
-        place: (M,) locations.
-        logit: (M,) of the object's class.
-        move: (P, M) squared price of moving boxes so that the rival is bad and overlaps the support.
+        logit: (P, M) of the object's class.
+        move: (P, M) squared price of moving boxes so that the rival is bad and overlaps the support, rising.
+        rest: (P,) that price of the nearest rival that is left out.
     """
 
-    place: Tensor
     logit: Tensor
     move: Tensor
+    rest: Tensor
+
+    def price(self, logit: Tensor, theta: float, *, by_logit: bool) -> Tensor:
+        """(P,) squared price of the cheapest bad rival that suppresses supports of these logits (P,)."""
+        own = logit[:, None]
+        if by_logit:  # both above the threshold, the rival at least as high
+            level = ((own + self.logit) / 2).clamp_min(theta)
+            rank = (level - self.logit).clamp_min(0).square() + (own - level).clamp_min(0).square()
+        else:
+            rank = (theta - self.logit).clamp_min(0).square()
+        # One that is left out may outrank for nothing.
+        return torch.cat([rank + self.move, self.rest[:, None]], 1).amin(1)
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,8 +71,8 @@ class Supports:
         logit: (P,) of the object's class.
         box: (P,) squared price of breaking the box at the level of dominance.
         strong: (P,) the same at the level of Jaccard; 0 where that level is not reached.
-        rivals: of each object.
-        limit: what all supports cost together; rivals that cost more are not kept, and from here on all are feared.
+        rivals: of each pair.
+        limit: what all supports cost together: from here on every rival is feared.
     """
 
     scene: Scene
@@ -70,34 +83,18 @@ class Supports:
     logit: Tensor
     box: Tensor
     strong: Tensor
-    rivals: list[Rivals]
+    rivals: Rivals
     limit: float
 
     def at(self, theta: float) -> Standing:
         """The supports at one threshold of the logits, not below `floor`."""
         alive = self.logit > theta
         margin = (self.logit - theta).clamp_min(0).square()
-        kill = torch.full_like(margin, math.inf)
-        for g, rivals in enumerate(self.rivals):
-            mine = self.owner == g
-            kill[mine] = self._kill(rivals, self.place[mine], self.logit[mine], theta)
-        kill.clamp_max_(self.limit)
+        kill = self.rivals.price(self.logit, theta, by_logit=self.scene.settings.by_logit)
+        kill = kill.clamp_max(self.limit)
         strong = torch.minimum(margin, self.strong)
         weak = torch.minimum(margin, self.box).maximum(strong)
         return Standing(self.scene.objects, self.owner, alive, self._assigned(alive), kill, weak, strong)
-
-    def _kill(self, rivals: Rivals, place: Tensor, logit: Tensor, theta: float) -> Tensor:
-        """(P,) squared price of the cheapest bad rival that suppresses each support."""
-        if not rivals.logit.numel():
-            return torch.full_like(logit, math.inf)
-        own, other = logit[:, None], rivals.logit[None]
-        if self.scene.settings.by_logit:  # both above the threshold, the rival at least as high
-            level = ((own + other) / 2).clamp_min(theta)
-            rank = (level - other).clamp_min(0).square() + (own - level).clamp_min(0).square()
-        else:
-            rank = (theta - other).clamp_min(0).square()
-        price = rank + rivals.move
-        return torch.where(rivals.place[None] == place[:, None], math.inf, price).amin(1)
 
     def _assigned(self, alive: Tensor) -> Tensor:
         """(P,) bool: each location serves one object only, that of the highest IoU, the first of equal ones."""
@@ -183,12 +180,6 @@ def supports(scene: Scene, iou_level: float, floor: float) -> Supports:
     strong[some] = _price(scene, place[some], owner[some], firm[some], margin[some])
     firing = logit > floor
     limit = float(torch.minimum(margin, box).square().sum())
-    rivals = []
-    for g in range(scene.objects):
-        mine = owner == g
-        bad = torch.zeros(len(scene.logits), dtype=torch.float64)
-        bad[place[mine]] = box[mine].square()
-        rivals.append(_rivals(scene, logits[:, g], place[mine & firing], bad, floor, limit))
     return Supports(
         scene=scene,
         floor=floor,
@@ -198,7 +189,7 @@ def supports(scene: Scene, iou_level: float, floor: float) -> Supports:
         logit=logit[firing],
         box=box[firing].square(),
         strong=strong[firing].square(),
-        rivals=rivals,
+        rivals=_rivals(scene, logits, place, owner, box.square(), firing),
         limit=limit,
     )
 
@@ -222,23 +213,36 @@ def _price(scene: Scene, place: Tensor, owner: Tensor, level: Tensor, margin: Te
     return price
 
 
-def _rivals(scene: Scene, column: Tensor, firing: Tensor, bad: Tensor, floor: float, limit: float) -> Rivals:
-    """The rivals of one object, but for those that cost more than the limit.
+def _rivals(
+    scene: Scene, logits: Tensor, place: Tensor, owner: Tensor, box: Tensor, firing: Tensor
+) -> Rivals:
+    """The rivals of the firing pairs.
 
     Args:
         scene: the image.
-        column: (N,) logits of the object's class.
-        firing: (P,) locations of its supports.
-        bad: (N,) squared price of making each box bad for the object.
-        floor: lowest threshold.
-        limit: largest squared price of interest.
+        logits: (N, G) of the objects' classes.
+        place: (Q,) locations of all matching pairs.
+        owner: (Q,) objects of all matching pairs, rising.
+        box: (Q,) squared price of making each of them bad for its object; other boxes are bad.
+        firing: (Q,) bool: those above the lowest threshold.
     """
-    near = ((floor - column).clamp_min(0).square().maximum(bad) <= limit).nonzero()[:, 0]
-    rows = max(1, BLOCK // max(1, len(near)))
-    reached = [(_meet(scene, part, near) <= limit).any(0) for part in firing.split(rows)]
-    near = near[torch.stack(reached).any(0)] if reached else near[:0]
-    meet = _meet(scene, firing, near)
-    return Rivals(near, column[near], torch.maximum(meet, bad[near]))
+    count = len(scene.logits)
+    everyone = torch.arange(count)
+    kept = min(KEPT, count)
+    found = [(box.new_zeros(0, kept), box.new_zeros(0, kept), box.new_zeros(0))]
+    for g in range(scene.objects):
+        mine = owner == g
+        bad = torch.zeros(count, dtype=torch.float64)
+        bad[place[mine]] = box[mine]
+        for part in place[mine & firing].split(max(1, BLOCK // count)):
+            move = torch.maximum(_meet(scene, part, everyone), bad)
+            move[torch.arange(len(part)), part] = math.inf
+            padded = torch.cat([move, move.new_full((len(part), 1), math.inf)], 1)
+            nearest = padded.topk(kept + 1, dim=1, largest=False)
+            column = torch.cat([logits[:, g], logits.new_zeros(1)])
+            found.append((column[nearest.indices[:, :-1]], nearest.values[:, :-1], nearest.values[:, -1]))
+    logit, move, rest = (torch.cat(parts) for parts in zip(*found, strict=True))
+    return Rivals(logit, move, rest)
 
 
 def _meet(scene: Scene, places: Tensor, others: Tensor) -> Tensor:

@@ -162,12 +162,13 @@ def test_caps_that_could_bind_certify_nothing():
     assert fine.recall([eps * (1 - 1e-6), eps * 1.01]).isnan().tolist() == [False, True]
     assert (fine.vanish_radius[0] <= eps).all()
     assert fine.notes() == ()
+    assert "at eps 9" in fine.notes(9.0)[0]
     tight = certify(per_level=3)
     assert tight.cap_radius.tolist()[0] == 0.0
     assert tight.vanish_radius[0].isnan().all()
     assert tight.recall([0.0]).isnan().all()
     assert tight.precision([0.0]).isnan().all()
-    assert "not certified: in images [0]" in tight.notes()[0]
+    assert "not certified at eps 0: in images [0]" in tight.notes()[0]
     one = certify(per_image=1)
     assert one.cap_radius.tolist()[0] == 0.0
     assert one.reported([0.0])[:, 0].isnan().all()

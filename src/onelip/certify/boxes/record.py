@@ -54,16 +54,17 @@ class Recorded:
         for line in (*self._own.assumptions, *self.notes()):
             print(f"  - {line}")  # noqa: T201
 
-    def notes(self) -> tuple[str, ...]:
-        """What is not certified, and why: caps that bind on clean images."""
+    def notes(self, eps: float = 0.0) -> tuple[str, ...]:
+        """What is not certified at eps, and why: caps that could bind."""
         c = self._own
-        capped = (c.cap_radius <= 0).nonzero()[:, 0].tolist()
+        limit = checks.number("eps", eps, low=0.0)
+        capped = (c.cap_radius <= limit).nonzero()[:, 0].tolist()
         if not capped:
             return ()
         return (
-            f"not certified: in images {capped} more candidates than {c.settings.per_level} in a level, or more "
-            f"detections than {c.settings.per_image}, may occur already without an attack, so that what is found may "
-            "be cut off; raise the threshold, or per_level and per_image of the detector",
+            f"not certified at eps {limit:g}: in images {capped} more candidates than {c.settings.per_level} in a "
+            f"level, or more detections than {c.settings.per_image}, could occur, so that what is found may be cut "
+            "off; raise the threshold, or per_level and per_image of the detector",
         )
 
     def figure(

@@ -68,8 +68,9 @@ LossMaker = Callable[[Terms, Tensor], PixelLoss]
 class Goal(ABC):
     """What an attacker wants of the outputs of a model, whatever type these have.
 
-    `prepare` fixes at the clean outputs what is compared with; `loss` is differentiable and to be maximised; `score`
-    is the true objective by which images are chosen: higher is better for the attacker, nan leaves an image alone.
+    `ask` says how a model is asked; `prepare` fixes at the clean outputs what is compared with; `loss` is
+    differentiable and to be maximised; `score` is the true objective by which images are chosen: higher is better for
+    the attacker, nan leaves an image alone.
     """
 
     needs_target: ClassVar[bool] = True
@@ -81,17 +82,34 @@ class Goal(ABC):
         """The highest score there is: an image that has it needs no further attack."""
         return torch.inf
 
+    @property
+    def losses(self) -> tuple[Any, ...]:
+        """Losses of the goal's own, tried one after the other; empty where the attack brings a loss over pixels."""
+        return ()
+
+    def ask(self, model: torch.nn.Module, images: Tensor) -> Any:
+        """The outputs of a model for images, with gradients: a tensor, or `Outputs`."""
+        return model(images)
+
+    def receive(self, target: Any, device: torch.device) -> Any:
+        """The target as given, on the device of the model."""
+        return None if target is None else torch.as_tensor(target).to(device)
+
     @abstractmethod
     def prepare(self, outputs: Any, target: Any) -> Any:
         """State for `loss` and `score`, that can be sliced along the batch. Checks the target."""
 
     @abstractmethod
-    def loss(self, outputs: Any, state: Any, progress: float, pixel_loss: PixelLoss) -> Tensor:
-        """(B,) to be maximised; `progress` runs from 0 to 1 over the steps."""
+    def loss(self, outputs: Any, state: Any, progress: float, pixel_loss: Any) -> Tensor:
+        """(B,) to be maximised, by the pixel loss of the attack or one of `losses`; `progress` runs from 0 to 1."""
 
     @abstractmethod
     def score(self, outputs: Any, state: Any) -> Tensor:
         """(B,) float64, the true objective; nan where it is undefined."""
+
+    def rank(self, outputs: Any, state: Any) -> Tensor:
+        """(B,) float64 by which iterates are chosen: the score, or a finer order that never contradicts it."""
+        return self.score(outputs, state)
 
     def clean_score(self, outputs: Any, target: Any = None) -> Tensor:
         """(B,) float64, the score of clean outputs."""

@@ -1,4 +1,4 @@
-"""Goals: what an attacker wants, as pixels to be won and a score to be judged by."""
+"""Goals: what an attacker wants, as pixels to be won and a score to be judged by; those of boxes are listed too."""
 
 from __future__ import annotations
 
@@ -9,6 +9,14 @@ import torch
 from torch import Tensor
 
 from onelip.attacks.base import PixelGoal, Pixels, as_dense, as_map, one_hot, predict
+from onelip.attacks.boxes import (
+    DetectionErrors,
+    FabricateBoxes,
+    FabricateCount,
+    Mislabel,
+    ShiftBoxes,
+    VanishBoxes,
+)
 from onelip.core import checks
 from onelip.core.errors import InputError, explain
 
@@ -256,4 +264,17 @@ class CriterionGoal(PixelGoal):
         return -score <= self.threshold
 
 
-__all__ = ["CriterionGoal", "Fabricate", "Misclassify", "PixelErrors", "Region", "Vanish"]
+__all__ = [
+    "CriterionGoal",
+    "DetectionErrors",
+    "Fabricate",
+    "FabricateBoxes",
+    "FabricateCount",
+    "Misclassify",
+    "Mislabel",
+    "PixelErrors",
+    "Region",
+    "ShiftBoxes",
+    "Vanish",
+    "VanishBoxes",
+]

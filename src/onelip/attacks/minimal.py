@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from onelip.attacks.base import Goal, Terms
+from onelip.attacks.base import Goal
 from onelip.attacks.knapsack import Knapsack
 from onelip.attacks.pgd import PGD
 from onelip.attacks.problem import Problem
@@ -33,7 +34,8 @@ class MinNorm:
         steps: gradient steps of each ball and start.
         searches: balls tried for each image.
         p: 1, 2 or inf.
-        attack: the attack within a ball, `Knapsack` by default; its goal, steps and norm are replaced.
+        attack: the attack within a ball, by default `Knapsack`, and `PGD` for goals with losses of their own; its
+            goal, steps and norm are replaced.
         judge: model that decides what has been reached, see `PGD`.
         batch_size: images attacked at a time.
 
@@ -75,13 +77,14 @@ class MinNorm:
     @property
     def within(self) -> PGD:
         """The attack within a ball."""
-        chosen = Knapsack(self.goal) if self.attack is None else self.attack
+        usual = PGD if self.goal.losses else Knapsack
+        chosen = usual(self.goal) if self.attack is None else self.attack
         return replace(
             chosen, goal=self.goal, steps=self.steps, p=self.p, judge=self.judge, batch_size=self.batch_size
         )
 
     def __call__(
-        self, model: nn.Module, images: Tensor, target: Tensor | None = None, *, seed: int = 0
+        self, model: nn.Module, images: Tensor, target: Any = None, *, seed: int = 0
     ) -> AttackResult:
         """Attack a batch of images.
 
@@ -126,7 +129,7 @@ class MinNorm:
         return smallest
 
     def _ball(
-        self, clean: Terms, attack: PGD, ascent: Ascent, size: Tensor, warm: Tensor, noise: Noise
+        self, clean: Any, attack: PGD, ascent: Ascent, size: Tensor, warm: Tensor, noise: Noise
     ) -> Tensor:
         """Best perturbations within balls of these sizes."""
         x = ascent.images

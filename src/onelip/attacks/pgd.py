@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -82,6 +82,16 @@ class PGD:
             raise InputError(
                 explain("`loss` is unknown", received=repr(self.loss), expected=", ".join(self.losses))
             )
+        if self.goal.losses and (type(self) is not PGD or self.loss != "ce"):
+            raise InputError(
+                explain(
+                    f"{self.name} cannot reach {self.goal.name}",
+                    received=f"a goal with losses of its own, and loss={self.loss!r} of the attack",
+                    expected="PGD, or MinNorm",
+                    why="the losses of an attack are sums over pixels",
+                    fix=f"PGD({self.goal.name}())",
+                )
+            )
 
     @property
     def name(self) -> str:
@@ -89,14 +99,15 @@ class PGD:
         return type(self).__name__ if self.loss == "ce" else f"{type(self).__name__}-{self.loss}"
 
     def __call__(
-        self, model: nn.Module, images: Tensor, target: Tensor | None = None, eps: Eps = 0.5, *, seed: int = 0
+        self, model: nn.Module, images: Tensor, target: Any = None, eps: Eps = 0.5, *, seed: int = 0
     ) -> AttackResult:
         """Attack a batch of images.
 
         Args:
             model: in eval mode, on images in [0, 1]; folded it is faster. Nothing of it is changed.
             images: (B, C, H, W) in [0, 1].
-            target: labels (B, H, W), or (B,) for a classifier; goals without labels need none.
+            target: labels (B, H, W), or (B,) for a classifier; for a detector a list of dictionaries with boxes
+                (G, 4) and labels (G,), one for each image; goals without labels need none.
             eps: radii of the balls, l_p norms of the perturbation of a whole image.
             seed: of random starts.
         """
@@ -125,14 +136,18 @@ class PGD:
         return torch.stack([found[size] for size in sizes.tolist()])
 
     def ball(
-        self, clean: Terms, ascent: Ascent, best: Best, eps: Tensor, starts: Sequence[Tensor], noise: Noise
+        self, clean: Any, ascent: Ascent, best: Best, eps: Tensor, starts: Sequence[Tensor], noise: Noise
     ) -> None:
-        """Improve `best` within balls of the given sizes (b,), from each start; `clean` are the pixels unperturbed."""
+        """Improve `best` within balls of the given sizes (b,), from each start, with each loss.
+
+        `clean` are the pixels unperturbed, None where the goal brings its own losses.
+        """
         if best.done(self.goal.top):
             return
-        loss = self.pixel_loss(clean, ascent, eps, noise)
-        for start in starts:
-            ascent.run(start, eps, steps=self.steps, loss=loss, best=best, noise=noise)
+        losses = self.goal.losses if clean is None else (self.pixel_loss(clean, ascent, eps, noise),)
+        for loss in losses:
+            for start in starts:
+                ascent.run(start, eps, steps=self.steps, loss=loss, best=best, noise=noise)
 
     def pixel_loss(self, clean: Terms, ascent: Ascent, eps: Tensor, noise: Noise) -> PixelLoss:  # noqa: ARG002
         """The loss within balls of some sizes, in units of the clean logits."""

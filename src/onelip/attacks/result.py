@@ -24,11 +24,13 @@ class AttackResult:
             goal is undefined.
         clean_scores: (B,) the same of the clean images.
         success: (E, B) bool, the goal is reached.
-        predictions: (E, B, H, W) int64; (E, B) for classifiers.
-        clean_predictions: (B, H, W) int64; (B,) for classifiers.
-        moved: (E, B) l_p norm of the displacement of all logits of an image: at most L times `norms`.
+        predictions: (E, B, H, W) int64; (E, B) for classifiers; for detectors E lists of B dictionaries with boxes,
+            scores and labels, at the threshold of the goal.
+        clean_predictions: (B, H, W) int64; (B,) for classifiers; B dictionaries for detectors.
+        moved: (E, B) l_p norm of the displacement of all that the Lipschitz constant of the model bounds (for dense
+            models all logits of an image): at most L times `norms`.
         clean: (B, C, H, W) float64, the images attacked.
-        target: labels as given, or None.
+        target: labels as given, or None; for detectors a list of boxes and labels.
         eps: (E,) float64.
         p: norm of the ball.
         seed: of every random start.
@@ -36,6 +38,9 @@ class AttackResult:
         classes: number of classes K.
         goal: what was attacked.
         attack: name of the attack.
+        outputs: E `Outputs` of the judge on these images, for detectors alone.
+        clean_outputs: the same on the clean images.
+        control: True where the images are no attack but a control, kept whatever they do.
 
     Guarantee: each image lies in the unit box and in the closed ball, measured in float64 after clipping: what the
         model does on it really happens. Nothing says that there is no stronger attack.
@@ -46,11 +51,11 @@ class AttackResult:
     scores: Tensor
     clean_scores: Tensor
     success: Tensor
-    predictions: Tensor
-    clean_predictions: Tensor
+    predictions: Any
+    clean_predictions: Any
     moved: Tensor
     clean: Tensor
-    target: Tensor | None
+    target: Any
     eps: Tensor
     p: float
     seed: int
@@ -58,6 +63,9 @@ class AttackResult:
     classes: int
     goal: Goal
     attack: str
+    outputs: Sequence[Any] | None = None
+    clean_outputs: Any = None
+    control: bool = False
 
     @property
     def radius(self) -> Tensor:
@@ -74,6 +82,9 @@ class AttackResult:
 
         Args:
             criterion: any object with `value(logits, target)`, as `PixelAccuracy()`.
+
+        Raises:
+            InputError: for the result of a detector, whose predictions are boxes.
         """
         return torch.stack([self._value(criterion, prediction) for prediction in self.predictions])
 
@@ -81,7 +92,37 @@ class AttackResult:
         """(B,) float64: a criterion on the clean predictions."""
         return self._value(criterion, self.clean_predictions)
 
-    def _value(self, criterion: Any, prediction: Tensor) -> Tensor:
+    def detections(self, threshold: float | None = None) -> list[list[dict[str, Tensor]]]:
+        """E lists of B dictionaries with boxes, scores and labels: what the judge detects on the attacked images.
+
+        Average precision needs a lower threshold than that at which the attack is judged; no image is run again.
+
+        Args:
+            threshold: of the scores, strictly between 0 and 1; by default that of the goal.
+
+        Raises:
+            InputError: for the result of a model without boxes.
+        """
+        if self.outputs is None:
+            raise InputError(
+                explain(
+                    "AttackResult.detections: there are no boxes",
+                    received=f"an attack with the goal {self.goal.name}",
+                    expected="an attack on a detector, as with VanishBoxes()",
+                )
+            )
+        return [outputs.detections(threshold) for outputs in self.outputs]
+
+    def _value(self, criterion: Any, prediction: Any) -> Tensor:
+        if not isinstance(prediction, Tensor):
+            raise InputError(
+                explain(
+                    "AttackResult.values: the predictions are boxes",
+                    received=getattr(criterion, "name", criterion),
+                    expected="predictions of a dense model or a classifier",
+                    fix="compare `detections()` with the targets, as onelip.metrics does",
+                )
+            )
         if not criterion.needs_target:
             return agreement(prediction, self.clean_predictions, self.target, criterion.ignore_index)
         found: Tensor = criterion.value(one_hot(prediction, self.classes), self.target)

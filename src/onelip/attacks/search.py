@@ -11,7 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from onelip.attacks.base import Goal, PixelLoss
+from onelip.attacks.base import Goal
+from onelip.attacks.outputs import bounded, detached
 from onelip.attacks.projection import Noise, direction, norms, per_image, project
 from onelip.core import checks
 
@@ -21,7 +22,7 @@ _MOMENTUM = 0.75
 
 @dataclass(eq=False)
 class Best:
-    """Best perturbations of a batch so far, by score. Scores of undefined images are nan, and stay."""
+    """Best perturbations of a batch so far, by rank. That of undefined images is nan, and stays."""
 
     delta: Tensor
     score: Tensor
@@ -63,7 +64,7 @@ class Ascent:
         eps: Tensor,
         *,
         steps: int,
-        loss: PixelLoss,
+        loss: Any,
         best: Best,
         noise: Noise,
     ) -> None:
@@ -75,7 +76,7 @@ class Ascent:
             start: (B, C, H, W) perturbations inside the balls.
             eps: (B,).
             steps: gradient steps; one more forward pass judges the last iterate.
-            loss: prepared loss of the pixels.
+            loss: prepared loss of the pixels, or one of the goal's own.
             best: updated in place.
             noise: for directions where the gradient is zero.
         """
@@ -95,40 +96,33 @@ class Ascent:
         best.offer(delta, self.score(delta))
 
     @torch.no_grad()
-    def gain(self, eps: Tensor, loss: PixelLoss, noise: Noise) -> Tensor:
+    def gain(self, eps: Tensor, loss: Any, noise: Noise) -> Tensor:
         """(B,) how far one gradient step to the surface of the ball moves all outputs, over its length."""
         nothing = torch.zeros_like(self.images)
         gradient, _ = self._gradient(nothing, 0.0, loss)
         step = per_image(eps, nothing) * direction(gradient, self.p, noise)
         step = project(step, self.images, eps, self.p)
         self.queries += 2 * step.shape[0]
-        moved = norms(self.model(self.images + step).double() - self.model(self.images).double(), self.p)
+        ahead, here = (bounded(self.goal.ask(self.model, self.images + d)).double() for d in (step, nothing))
+        moved = norms(ahead - here, self.p)
         found: Tensor = moved / norms(step, self.p).clamp_min(1e-300)
         return found
 
     @torch.no_grad()
     def score(self, delta: Tensor) -> Tensor:
-        """(B,) true score of perturbed images."""
+        """(B,) rank of perturbed images: their true score, or a finer order."""
         self.queries += delta.shape[0]
-        return self.goal.score(self.model(self.images + delta), self.state)
+        return self.goal.rank(self.goal.ask(self.model, self.images + delta), self.state)
 
-    def _gradient(self, delta: Tensor, progress: float, loss: PixelLoss) -> tuple[Tensor, Tensor]:
+    def _gradient(self, delta: Tensor, progress: float, loss: Any) -> tuple[Tensor, Tensor]:
         self.queries += delta.shape[0]
         delta = delta.detach().requires_grad_()
         with torch.enable_grad():
-            outputs = self.model(self.images + delta)
+            outputs = self.goal.ask(self.model, self.images + delta)
             total = self.goal.loss(outputs, self.state, progress, loss).nan_to_num().sum()
             found = torch.autograd.grad(total, delta, allow_unused=True)[0] if total.requires_grad else None
         gradient = torch.zeros_like(delta) if found is None else found.detach()
-        return gradient, self.goal.score(_detached(outputs), self.state)
-
-
-def _detached(outputs: Any) -> Any:
-    if isinstance(outputs, Tensor):
-        return outputs.detach()
-    if isinstance(outputs, (list, tuple)):
-        return [_detached(part) for part in outputs]
-    return {k: _detached(v) for k, v in outputs.items()} if isinstance(outputs, dict) else outputs
+        return gradient, self.goal.rank(detached(outputs), self.state)
 
 
 @contextmanager

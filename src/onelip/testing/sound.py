@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,19 +12,10 @@ from torch import Tensor
 
 from ..core import files
 from ..core.errors import InputError, UnsoundError, explain
+from . import sound_boxes
+from .violation import Violation
 
 _ROUNDING = 1e-12
-
-
-@dataclass(frozen=True)
-class Violation:
-    """One contradiction: what was proven for image `image` in the ball of `eps`, and what an attack measured."""
-
-    what: str
-    eps: int
-    image: int
-    proven: float
-    measured: float
 
 
 def assert_sound(
@@ -43,10 +33,15 @@ def assert_sound(
     and a threshold, every success has n >= certified radius. Where a
     criterion is undefined (nan) on the clean image nothing is promised, and nothing is checked.
 
+    For detections, whatever the goal of the attack was: the numbers of new candidates, detections, objects found and
+    false alarms, every radius of an image and of an object, at the norm of the perturbation itself; recall, precision
+    and average precision of the batch, at the largest norm of its images.
+
     Args:
-        certificate: as of `onelip.certify.segmentation`.
+        certificate: as of `onelip.certify.segmentation` or `onelip.certify.detection`.
         adversarial: an `AttackResult` on the same images, judged by the certificate's model in float64.
-        criteria: what to compare; by default those of the certificate, and the goal's own.
+        criteria: what to compare; by default those of the certificate, and the goal's own. For detections names of
+            "recall", "precision" and "average_precision".
         folder: where to save the offending image, should there be one.
 
     Guarantee: a failure is proof that a certificate is wrong (or that the attack attacked another model); a pass proves
@@ -63,6 +58,19 @@ def assert_sound(
         >>> adversarial = attacks.PGD(attacks.PixelErrors(), steps=3)(model, images, target, eps=[0.5])
         >>> assert_sound(certify.segmentation(model, images, target), adversarial)
     """
+    if hasattr(certificate, "vanish_radius"):
+        sound_boxes.check_same(certificate, adversarial)
+        size = _norms(adversarial.images - adversarial.clean, adversarial.p)
+        settings = certificate.settings
+        found = [
+            *_feasible(adversarial, size),
+            *_moved(settings.lipschitz, settings.rounding, adversarial, size),
+            *_scores(adversarial),
+            *sound_boxes.violations(certificate, adversarial, size, criteria),
+        ]
+        if found:
+            _fail(certificate, adversarial, found, size, folder)
+        return
     _check_same(certificate, adversarial)
     chosen = list(certificate.criteria if criteria is None else criteria)
     own = getattr(adversarial.goal, "criterion", None)
@@ -71,7 +79,7 @@ def assert_sound(
     size = _norms(adversarial.images - adversarial.clean, adversarial.p)
     found = [
         *_feasible(adversarial, size),
-        *_moved(certificate, adversarial, size),
+        *_moved(certificate.lipschitz, certificate.rounding, adversarial, size),
         *_scores(adversarial),
         *(v for criterion in chosen for v in _values(certificate, adversarial, criterion, size)),
         *_radii(certificate, adversarial, size),
@@ -120,13 +128,15 @@ def _feasible(adversarial: Any, size: Tensor) -> Iterator[Violation]:
     yield from _where("distance from the unit box", ~(outside <= 0), torch.zeros_like(outside), outside)
 
 
-def _moved(certificate: Any, adversarial: Any, size: Tensor) -> Iterator[Violation]:
-    limit = certificate.lipschitz * (size + certificate.rounding) * (1 + 1e-9)
+def _moved(lipschitz: float, rounding: float, adversarial: Any, size: Tensor) -> Iterator[Violation]:
+    limit = lipschitz * (size + rounding) * (1 + 1e-9)
     moved = adversarial.moved.to(limit)
     yield from _where("displacement of the logits", ~(moved <= limit), limit, moved)
 
 
 def _scores(adversarial: Any) -> Iterator[Violation]:
+    if getattr(adversarial, "control", False):  # noise chooses nothing
+        return
     scores, clean = adversarial.scores, adversarial.clean_scores[None].expand_as(adversarial.scores)
     bad = ~(scores >= clean) & ~(scores.isnan() & clean.isnan())
     yield from _where(f"score of the goal {adversarial.goal.name}", bad, clean, scores)
@@ -182,7 +192,7 @@ def _fail(
         "proven": first.proven,
         "measured": first.measured,
         "p": str(adversarial.p),
-        "lipschitz": float(certificate.lipschitz),
+        "lipschitz": float(getattr(certificate, "settings", certificate).lipschitz),
         "weights_sha256": str(getattr(certificate, "weights_hash", "")),
         "attack": adversarial.attack,
         "goal": adversarial.goal.name,
@@ -209,12 +219,17 @@ def _save(adversarial: Any, first: Violation, facts: dict[str, Any], folder: Pat
     arrays = {
         "adversarial": adversarial.images[first.eps, first.image],
         "clean": adversarial.clean[first.image],
-        "prediction": adversarial.predictions[first.eps, first.image],
+        **_named("prediction", adversarial.predictions[first.eps][first.image]),
     }
     if adversarial.target is not None:
-        arrays["target"] = adversarial.target[first.image]
+        arrays |= _named("target", adversarial.target[first.image])
     path = folder / "unsound.npz"
     np.savez_compressed(path, **{name: value.cpu().numpy() for name, value in arrays.items()})
     finite = {k: str(v) if isinstance(v, float) and not math.isfinite(v) else v for k, v in facts.items()}
     files.write_json(folder / "unsound.json", finite)
     return path
+
+
+def _named(name: str, value: Tensor | Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """One array, or those of a dictionary with boxes."""
+    return {name: value} if isinstance(value, Tensor) else {f"{name}_{k}": v for k, v in value.items()}

@@ -7,10 +7,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..certify.budget import budgets
+from ..certify import detection_from_raw
 from ..metrics.detection import score_detections
 from ..models import LipModel
-from ..models.assignment import Target, distances
+from ..models.assignment import Target
 from ..models.decoding import locations, postprocess
 from ..models.detection import Detector, Raw
 from .box_loss import BoxLoss
@@ -25,14 +25,19 @@ class BoxTraining(Training):
     """A detector.
 
     Logged after each validation: `map50`, `map`, at the recipe's threshold `recall` and `false_alarms` (detections an
-    image that find nothing), and for constrained models, for each eps, shares of objects and of images
+    image that find nothing), and for constrained models, for each eps and any perturbation of that norm of each image,
 
-    - `certified_recall@eps`: objects inside whose box a location keeps firing for their class, under any perturbation
-      of norm eps of its image (the box that it predicts is not looked at);
-    - `certified_silent@eps`: images in which no location outside the objects fires, under any perturbation.
+    - `certified_recall@eps`: share of the objects that are found;
+    - `certified_silent@eps`: share of the images without a false detection;
+    - `certified_safe@eps`: share of the objects that are found in such an image.
 
-    Guarantee of both: certificates of the float32 logits on the validation images, with the proven bound of the weights
-    as they are. They are meant for watching a training; `onelip.certify.detection` gives the values to report.
+    With a free regression an object is found when a location inside its box fires for its class, and a location outside
+    that fires is a false detection; with a Lipschitz one it takes a box with IoU 0.5, after suppression.
+
+    What a cap of the model could cut counts as lost.
+
+    Guarantee: certificates of the float32 heads on the validation images, with the proven bound of the weights as they
+    are. They are meant for watching a training; `onelip.certify.detection` gives the values to report.
     """
 
     def __init__(self, model: LipModel, loss: nn.Module, recipe: Recipe, *, steps: int) -> None:
@@ -40,7 +45,7 @@ class BoxTraining(Training):
         self.names = tuple(f"class {k}" for k in range(model.classes))
         self._found: list[dict[str, Tensor]] = []
         self._there: list[dict[str, Tensor]] = []
-        self._proofs: list[tuple[Tensor, Tensor]] = []  # of each image: kept objects (E,), silent (E,)
+        self._proofs: list[Tensor] = []  # of each image (2, E): objects that are found, false detections
 
     def outputs(self, images: Tensor) -> tuple[Raw, Tensor | None]:
         """Return logits, distances, locations and strides of a batch, and its centre-ness if there is any."""
@@ -59,26 +64,35 @@ class BoxTraining(Training):
         model = self._folded[0]
         assert isinstance(model, Detector)
         raw, centre = _heads(model, images)
+        size, rank = images.shape[-2:], None if centre is None else nn.functional.logsigmoid(centre)
         detections = postprocess(
             raw,
             model.threshold_logit(_LOWEST),
-            images.shape[-2:],
+            size,
             nms=model.nms,
             temperature=model.temperature,
             per_level=model.per_level,
             per_image=model.per_image,
-            order=None if centre is None else model.temperature * nn.functional.logsigmoid(centre),
+            order=None if rank is None else model.temperature * rank,
         )
         self._found += [_on_cpu(detection) for detection in detections]
         self._there += [_on_cpu(target) for target in targets]
         if self.certifies:
-            theta = model.threshold_logit(self.recipe.loss.threshold)
-            eps = torch.tensor(self.recipe.val.eps, dtype=torch.float64)
-            for logits, target in zip(raw.logits.double(), targets, strict=True):
-                items = logits.numel()
-                budget = budgets(eps, lipschitz=self.bound(images), p=2.0, items=items).to(logits.device)
-                proof = certified(logits - theta, raw.locations, target, budget)
-                self._proofs.append((proof[0].cpu(), proof[1].cpu()))
+            certificate = detection_from_raw(
+                raw,
+                targets,
+                size=size,
+                lipschitz=self.bound(images),
+                threshold=self.recipe.loss.threshold,
+                temperature=model.temperature,
+                kappa=model.kappa if model.regression_kind == "lipschitz" else None,
+                nms=model.nms,
+                by_logit=centre is None,
+                per_level=model.per_level,
+                per_image=model.per_image,
+            )
+            eps = self.recipe.val.eps
+            self._proofs += torch.stack([certificate.found(eps), certificate.alarms(eps)]).unbind(2)
 
     def on_validation_epoch_end(self) -> None:
         """Close the counts, over the images of all processes."""
@@ -92,44 +106,14 @@ class BoxTraining(Training):
             "false_alarms": scores.false_positives,
         }
         if self.certifies:
-            kept, silent = (torch.stack(part).double() for part in zip(*proofs, strict=True))
+            kept, alarms = torch.stack(proofs).unbind(1)  # (B, E) each; nan where a cap could bind: lost
+            kept, silent = kept.nan_to_num(0.0), (alarms == 0).double()
+            objects = scores.objects or float("nan")
             for k, eps in enumerate(self.recipe.val.eps):
-                objects = scores.objects or float("nan")
                 measured[f"certified_recall@{eps:g}"] = float(kept[:, k].sum()) / objects
                 measured[f"certified_silent@{eps:g}"] = float(silent[:, k].mean())
+                measured[f"certified_safe@{eps:g}"] = float((kept * silent)[:, k].sum()) / objects
         self.close(measured)
-
-
-def certified(above: Tensor, points: Tensor, target: Target, budget: Tensor) -> tuple[Tensor, Tensor]:
-    r"""What a ball of logits certifies about one image: how many objects stay, and whether the rest is silent.
-
-    An object is lost for :math:`\sum_i \max(0, z_i - \theta)^2` over the locations inside its box, each of them given
-    to the smallest box of its class that holds it, and not for less; several objects cost the sum. A location outside
-    the boxes of a class fires for it for :math:`(\theta - z)^2`, if it does not fire already.
-
-    Args:
-        above: (N, K) float64, logits minus threshold.
-        points: (N, 2) locations.
-        target: the objects.
-        budget: (E,) float64, closed.
-
-    Returns:
-        (E,) int64 and (E,) bool.
-    """
-    boxes, labels = target["boxes"].to(above), target["labels"].to(above.device)
-    inside = distances(points, boxes).amin(-1) > 0  # (N, G)
-    area = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
-    objects, costs = torch.zeros_like(above, dtype=torch.bool), above.new_zeros(len(labels))
-    for k in labels.unique().tolist():
-        mine = (labels == k).nonzero()[:, 0]
-        own = inside[:, mine]
-        objects[:, k] = own.any(1)
-        owner = mine[torch.where(own, area[mine], torch.inf).argmin(1)]
-        costs.index_add_(0, owner, above[:, k].clamp_min(0).square() * objects[:, k])
-    lost = (costs.sort().values.cumsum(0)[:, None] <= budget).sum(0)
-    rest = above[~objects]
-    gap = (-rest).clamp_min(0).square().min() if rest.numel() else above.new_tensor(torch.inf)
-    return len(labels) - lost, gap > budget  # one that fires has no gap
 
 
 def _heads(model: LipModel, images: Tensor) -> tuple[Raw, Tensor | None]:

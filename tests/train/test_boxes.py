@@ -123,7 +123,7 @@ def test_certified_values_are_those_of_the_certificate(tmp_path: Path, regressio
         expected = [found[k] / objects, alarms[k] / 6, safe[k] / objects]
         assert measured == pytest.approx([float(v) for v in expected], abs=1e-6)
     for seen in (found, alarms):  # neither all nor nothing
-        assert len(seen.unique()) > 2
+        assert len(seen.unique()) > 1
 
 
 def test_twin_has_no_certificate_and_hinge_trains(tmp_path: Path) -> None:

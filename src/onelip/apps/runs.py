@@ -16,7 +16,8 @@ from onelip.apps.common import model_folder, p_text
 if TYPE_CHECKING:
     import torch
 
-    from onelip.certify import Certifier, SegmentationCertificate
+    from onelip.apps.boxes.opened import OpenedBoxes
+    from onelip.certify import Certifier, DetectionCertificate, SegmentationCertificate
     from onelip.data import SegmentationDataset
     from onelip.models import LipModel
 
@@ -102,6 +103,11 @@ class Opened:
             **more,
         }
 
+    def certificate(self, index: int) -> SegmentationCertificate:
+        """Certify one image."""
+        image, target = (t.unsqueeze(0) for t in self.dataset[index])
+        return self.certifier(image, target)
+
 
 def open_run(run: Run) -> Opened:
     """Open the data set and the model of a run, and check that they fit.
@@ -135,12 +141,12 @@ def open_run(run: Run) -> Opened:
 
 def head(
     kind: str,
-    opened: Opened,
+    opened: Opened | OpenedBoxes,
     done: Sequence[dict[str, Any]],
     *,
     command: str,
     python: str,
-    certificate: SegmentationCertificate | None = None,
+    certificate: SegmentationCertificate | DetectionCertificate | None = None,
 ) -> dict[str, Any]:
     """The head of results.json (`onelip.report.schema.Head`).
 
@@ -157,8 +163,7 @@ def head(
 
     run, shape = opened.run, done[0]["size"]
     if certificate is None:
-        image, target = (t.unsqueeze(0) for t in opened.dataset[done[0]["index"]])
-        certificate = opened.certifier(image, target)
+        certificate = opened.certificate(done[0]["index"])
     return {
         "kind": kind,
         "complete": len(done) == len(opened.chosen),

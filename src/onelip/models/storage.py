@@ -113,6 +113,19 @@ def load(path: str | Path) -> LipModel:
     return model
 
 
+def read_config(path: str | Path) -> ModelConfig:
+    """Read what a stored model is, without its weights.
+
+    Raises:
+        DataError: no such model, or its record is missing or unreadable.
+        IntegrityError: the record was changed or describes no model.
+    """
+    from .shipped import find
+
+    folder = find(path)
+    return _check_record(read_json(folder / RECORD), folder)
+
+
 def serialize(folded: LipModel) -> bytes:
     """Return the weights of a folded model in safetensors' format; equal weights give equal bytes."""
     state = {k: v.detach().cpu().contiguous() for k, v in folded.state_dict().items()}

@@ -1,0 +1,101 @@
+"""A run over images with boxes: the detector, the data set and the certifier that belong to it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from onelip.apps.common import model_folder
+from onelip.apps.runs import Run, spread
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+    from onelip.certify import DetectionCertificate, DetectionCertifier
+    from onelip.data.boxes import DetectionDataset
+    from onelip.models import LipModel
+
+
+@dataclass(frozen=True)
+class OpenedBoxes:
+    """A run with its detector and data: `certifier` holds the folded float64 copy, `chosen` the image indices."""
+
+    run: Run
+    device: torch.device
+    dataset: DetectionDataset
+    model: LipModel
+    certifier: DetectionCertifier
+    chosen: list[int]
+
+    def key(self, **more: Any) -> dict[str, Any]:
+        """What records of single images depend on: weights, data, size, threshold, and `more`."""
+        run = self.run
+        return {
+            "weights_sha256": self.certifier.weights_hash,
+            "data": run.data,
+            "split": run.split,
+            "size": list(run.size) if run.size else None,
+            "classes": list(self.dataset.classes),
+            "threshold": self.certifier.threshold,
+            **more,
+        }
+
+    def item(self, index: int) -> tuple[Tensor, list[dict[str, Tensor]]]:
+        """Image (1, C, H, W) on the device of the certifier, and its objects in a list of one."""
+        image, target = self.dataset[index]
+        return image[None].to(self.certifier.device), [dict(target)]
+
+    def certificate(self, index: int) -> DetectionCertificate:
+        """Certify one image."""
+        return self.certifier(*self.item(index))
+
+
+def detects(model: str) -> bool:
+    """Whether a stored model is a detector, from its record alone.
+
+    Raises:
+        DataError: there is no such model.
+        IntegrityError: its record is damaged.
+    """
+    from onelip.models.detection import Detector
+    from onelip.models.storage import read_config
+    from onelip.models.zoo import registered
+
+    found = registered(read_config(model_folder(model)).name)
+    return found is not None and issubclass(found, Detector)
+
+
+def open_boxes_run(run: Run, *, threshold: float = 0.5, classes: tuple[str, ...] = ()) -> OpenedBoxes:
+    """Open the boxes and the detector of a run, and check that they fit.
+
+    Args:
+        run: what was asked for.
+        threshold: of the scores.
+        classes: of the data set, in the order of the model's; all of them by default.
+
+    Raises:
+        InputError: for unusable eps, norm, threshold, device, data or models.
+    """
+    import torch
+
+    import onelip
+    from onelip.certify import DetectionCertifier
+    from onelip.core import checks, errors, runtime
+
+    checks.eps_values(list(run.eps))
+    device = runtime.device(run.device)
+    dataset = onelip.data.open_boxes(run.data, run.split, size=run.size, classes=classes or None)
+    model: Any = onelip.load(model_folder(run.model))
+    if model.classes != len(dataset.classes):
+        raise errors.InputError(
+            errors.explain(
+                "the detector does not fit the data set",
+                received=f"{model.classes} classes in {run.model}, {len(dataset.classes)} in {run.data}",
+                expected="the same classes",
+                fix=f"choose them with --classes, of {', '.join(dataset.classes)}",
+            )
+        )
+    torch.manual_seed(run.seed)
+    certifier = DetectionCertifier(model.to(device), threshold, p=run.p)
+    return OpenedBoxes(run, device, dataset, model, certifier, spread(len(dataset), run.limit))

@@ -14,6 +14,7 @@ from ..bounds import lipschitz
 from ..core.errors import NonFiniteError, explain
 from ..layers import fold, retract_
 from ..models import LipModel
+from .adversary import attacked
 from .loading import mixed_seed
 from .objective import log_scale
 from .recipe import OptimPart, Recipe
@@ -61,10 +62,16 @@ class Training(pl.LightningModule):
         images, target = batch
         if self.recipe.run.channels_last:
             images = images.to(memory_format=torch.channels_last)
-        half = self.recipe.optim.precision == "bf16"
-        with torch.autocast(images.device.type, dtype=torch.bfloat16, enabled=half):
-            outputs = self.outputs(images)
-        terms = self.objective(outputs, target)
+        part = self.recipe.augment
+        if part.attack:
+            images = attacked(
+                self.model,
+                images,
+                lambda moved: self._terms(moved, target)["loss"],
+                eps=part.attack,
+                steps=part.attack_steps,
+            )
+        terms = self._terms(images, target)
         loss = terms["loss"]
         now = log_scale(self.model)
         if now is not None:
@@ -78,6 +85,12 @@ class Training(pl.LightningModule):
                 )
             )
         return {**{name: term.detach() for name, term in terms.items()}, "loss": loss}
+
+    def _terms(self, images: Tensor, target: Any) -> dict[str, Tensor]:
+        half = self.recipe.optim.precision == "bf16"
+        with torch.autocast(images.device.type, dtype=torch.bfloat16, enabled=half):
+            outputs = self.outputs(images)
+        return self.objective(outputs, target)
 
     def on_train_batch_end(self, *_: Any) -> None:
         """Bring the weights of `mode = "retract"` back to orthonormal ones."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -56,7 +57,8 @@ class DataPart:
 class AugmentPart:
     """How training images vary: see `onelip.data.transforms.Augment`; `crop = []` keeps whole images.
 
-    `noise` is for the base models of randomized smoothing; validation images stay as they are.
+    `noise` is for the base models of randomized smoothing. `attack` moves each training image by an l2 norm of at most
+    that, in `attack_steps` gradient steps, to where the loss is larger. Validation images stay as they are.
     """
 
     crop: tuple[int, ...] = ()
@@ -67,6 +69,8 @@ class AugmentPart:
     jitter: float = 0.0
     noise: float = 0.0
     focus: float = 0.0
+    attack: float = 0.0
+    attack_steps: int = 1
 
     def __post_init__(self) -> None:
         _require(
@@ -76,6 +80,9 @@ class AugmentPart:
             "[h, w] or []",
         )
         _require(len(self.scale) == 2, "augment.scale", self.scale, "[smallest, largest]")
+        reachable = 0 <= self.attack < math.inf
+        _require(reachable, "augment.attack", self.attack, "an l2 norm >= 0")
+        _require(self.attack_steps >= 1, "augment.attack_steps", self.attack_steps, "a number >= 1")
 
 
 DETECTION_LOSSES = ("fcos", "fcos-hinge")

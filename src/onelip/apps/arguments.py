@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 CRITERIA = ("accuracy", "stability", "recall", "fnr", "iou", "dice", "miou")
+GOALS = ("vanish", "fabricate", "count", "mislabel", "shift", "errors")
 
 
 def _is_number(text: str) -> bool:
@@ -20,6 +22,14 @@ def _is_criterion(text: str) -> bool:
     return name.lower() in CRITERIA or (bool(label) and "/" not in text and "\\" not in text)
 
 
+def _is_class(text: str) -> bool:
+    return "/" not in text and not Path(text).exists()
+
+
+def _is_goal(text: str) -> bool:
+    return text.lower().partition("@")[0].partition(":")[0] in GOALS and not Path(text).is_dir()
+
+
 def _is_assignment(text: str) -> bool:
     name, _, value = text.rpartition("=")
     return bool(name) and _is_number(value)
@@ -28,6 +38,8 @@ def _is_assignment(text: str) -> bool:
 LISTS: dict[str, Callable[[str], bool]] = {
     "--eps": _is_number,
     "--criteria": _is_criterion,
+    "--goal": _is_goal,
+    "--classes": _is_class,
     "--threshold": _is_assignment,
     "--smoothing": lambda text: _is_assignment(text) or _is_number(text),
 }

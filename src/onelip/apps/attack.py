@@ -8,21 +8,25 @@ from typing import Annotated, Any
 import typer
 
 from onelip.apps.common import (
+    Classes,
     Data,
     Device,
     Eps,
+    Iou,
     Limit,
     Model,
     Norm,
     Out,
     Pictures,
     Resume,
+    Score,
     Seed,
     Size,
     Split,
     guarded,
     parse_numbers,
     parse_size,
+    parse_words,
     percent,
     run_and_show,
     show_table,
@@ -35,20 +39,34 @@ def attack(
     data: Data,
     eps: Eps = "0.05,0.1,0.17,0.5",
     goal: Annotated[
-        str,
+        str | None,
         typer.Option(
-            help="What to make worse: accuracy, stability, miou, or recall, fnr, iou, dice of a class, as iou:car; "
-            "or vanish:car (recall and IoU), fabricate:car."
+            help="What to make worse: accuracy (default), stability, miou, or recall, fnr, iou, dice of a class, as "
+            "iou:car; or vanish:car (recall and IoU), fabricate:car. For detectors one or more of vanish (default), "
+            "fabricate, count, mislabel:most|least|random|any, shift, errors; vanish@0.05 goes on to that score."
         ),
-    ] = "accuracy",
+    ] = None,
     method: Annotated[
-        str, typer.Option("--attack", help="strongest, erase (of a class), knapsack, segpgd or pgd.")
-    ] = "strongest",
+        str | None,
+        typer.Option(
+            "--attack",
+            help="strongest (default), erase (of a class), knapsack, segpgd or pgd; not for detectors.",
+        ),
+    ] = None,
     steps: Annotated[int, typer.Option(min=1, help="Gradient steps from each start.")] = 40,
     restarts: Annotated[int, typer.Option(min=1, help="Starts; the first is the clean image.")] = 1,
     quick: Annotated[
         bool, typer.Option("--quick", help="For vanish:CLASS, attack the recall alone; IoU is measured too.")
     ] = False,
+    score: Score = None,
+    iou: Iou = None,
+    classes: Classes = None,
+    control: Annotated[
+        bool | None,
+        typer.Option(
+            "--control/--no-control", help="For detectors: random noise of the same norm, too (default)."
+        ),
+    ] = None,
     split: Split = "val",
     p: Norm = "2",
     limit: Limit = 20,
@@ -63,27 +81,44 @@ def attack(
 
     Example: onelip attack runs/camvid camvid --eps 0.1 0.5 --goal miou --attack strongest --limit 20
     """
+    from onelip.apps.boxes.opened import detects, refuse
+
+    common: dict[str, Any] = {
+        "model": model,
+        "data": data,
+        "out": out,
+        "split": split,
+        "eps": tuple(parse_numbers(eps)),
+        "p": parse_numbers(p, "--p")[0],
+        "limit": limit,
+        "size": parse_size(size),
+        "pictures": pictures,
+        "resume": resume,
+        "seed": seed,
+        "device": device,
+        "steps": steps,
+        "restarts": restarts,
+    }
+    if detects(model):
+        from onelip.apps.boxes.assault import AssaultBoxes, assault_boxes
+        from onelip.apps.boxes.tables import show_attack
+
+        refuse({"--attack": method, "--quick": quick or None}, "a detector")
+        boxes = AssaultBoxes(
+            **common,
+            goals=parse_words(goal or "vanish"),
+            control=control is not False,
+            score=0.5 if score is None else score,
+            iou=0.5 if iou is None else iou,
+            classes=parse_words(classes),
+        )
+        run_and_show(lambda: assault_boxes(boxes), show_attack, out)
+        return
     from onelip.apps.assault import Assault, assault
 
-    run = Assault(
-        model=model,
-        data=data,
-        out=out,
-        split=split,
-        eps=tuple(parse_numbers(eps)),
-        p=parse_numbers(p, "--p")[0],
-        limit=limit,
-        size=parse_size(size),
-        pictures=pictures,
-        resume=resume,
-        seed=seed,
-        device=device,
-        goal=goal,
-        attack=method,
-        steps=steps,
-        restarts=restarts,
-        quick=quick,
-    )
+    given = {"--score": score, "--iou": iou, "--classes": classes, "--control": control}
+    refuse(given, "a model that is no detector")
+    run = Assault(**common, goal=goal or "accuracy", attack=method or "strongest", quick=quick)
     run_and_show(lambda: assault(run), _show, out)
 
 

@@ -35,6 +35,16 @@ Norm = Annotated[str, typer.Option(help="Norm of the perturbation: 1, 2 or inf."
 Limit = Annotated[int, typer.Option(min=0, help="Number of images, evenly spread; 0: all.")]
 Size = Annotated[str | None, typer.Option(help="Resize images to HxW before anything else.")]
 Pictures = Annotated[int, typer.Option(min=0, help="Number of images shown in the report.")]
+Score = Annotated[float | None, typer.Option(help="For detectors: threshold of the scores; by default 0.5.")]
+Iou = Annotated[
+    float | None, typer.Option(help="For detectors: overlap of a detection with its object; by default 0.5.")
+]
+Classes = Annotated[
+    str | None,
+    typer.Option(
+        help="For detectors: classes of the data set in the order of the model's, as wbc platelets; by default all."
+    ),
+]
 Resume = Annotated[bool, typer.Option("--resume", help="Keep the images that are done in --out.")]
 
 
@@ -136,6 +146,16 @@ def parse_numbers(text: str, option: str = "--eps") -> list[float]:
                 f"{option} is not a list of numbers", received=repr(text), expected="as 0.05 0.1 0.5"
             )
         ) from error
+
+
+def parse_words(text: str | None) -> tuple[str, ...]:
+    """Read words separated by commas.
+
+    Example:
+        >>> parse_words("wbc, platelets"), parse_words(None)
+        (('wbc', 'platelets'), ())
+    """
+    return tuple(part.strip() for part in (text or "").split(",") if part.strip())
 
 
 def p_text(p: float) -> str:

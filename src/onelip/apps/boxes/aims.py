@@ -49,10 +49,13 @@ MAKERS: dict[str, tuple[Callable[..., BoxGoal], tuple[str, ...]]] = {
 
 
 def goal_of(text: str, *, threshold: float = 0.5, iou: float = 0.5) -> BoxGoal:
-    """Read one word of `--goal`, as "vanish", "vanish:margin", "mislabel:least".
+    """Read one word of `--goal`, as "vanish", "vanish:margin", "mislabel:least", "vanish@0.05".
+
+    An attack stops where its goal is reached: boxes that vanish at the threshold of the command keep scores just below
+    it, and their order, which average precision measures. A score behind an @ lets the attack go on to that one.
 
     Args:
-        text: name of a goal, and after a colon its form.
+        text: name of a goal, after a colon its form, and after an @ a threshold of its own.
         threshold: score above which a detection counts.
         iou: overlap from which on a detection is on an object.
 
@@ -62,8 +65,11 @@ def goal_of(text: str, *, threshold: float = 0.5, iou: float = 0.5) -> BoxGoal:
     Example:
         >>> goal_of("vanish:margin").losses, goal_of("mislabel:least").mode
         (('margin',), 'least_likely')
+        >>> goal_of("vanish@0.05").threshold
+        0.05
     """
-    kind, colon, form = text.strip().lower().partition(":")
+    what, _, own = text.strip().lower().partition("@")
+    kind, colon, form = what.partition(":")
     maker, forms = MAKERS.get(kind, (None, ()))
     if maker is None or (colon and form not in forms):
         known = [k + (f"[:{'|'.join(names)}]" if names else "") for k, (_, names) in MAKERS.items()]
@@ -71,4 +77,13 @@ def goal_of(text: str, *, threshold: float = 0.5, iou: float = 0.5) -> BoxGoal:
             explain("--goal is unknown for a detector", received=repr(text), expected=", ".join(known))
         )
     given: tuple[str, ...] = (form,) if form else ()
-    return maker(*given, threshold=threshold, iou=iou)
+    return maker(*given, threshold=_score(text, own) if own else threshold, iou=iou)
+
+
+def _score(text: str, own: str) -> float:
+    try:
+        return float(own)  # its range is checked by the goal
+    except ValueError as error:
+        raise InputError(
+            explain("--goal has no score behind its @", received=repr(text), expected="as vanish@0.05")
+        ) from error

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from onelip.apps.common import model_folder
 from onelip.apps.runs import Run, spread
+from onelip.core import errors
 
 if TYPE_CHECKING:
     import torch
@@ -81,7 +83,7 @@ def open_boxes_run(run: Run, *, threshold: float = 0.5, classes: tuple[str, ...]
 
     import onelip
     from onelip.certify import DetectionCertifier
-    from onelip.core import checks, errors, runtime
+    from onelip.core import checks, runtime
 
     checks.eps_values(list(run.eps))
     device = runtime.device(run.device)
@@ -99,3 +101,25 @@ def open_boxes_run(run: Run, *, threshold: float = 0.5, classes: tuple[str, ...]
     torch.manual_seed(run.seed)
     certifier = DetectionCertifier(model.to(device), threshold, p=run.p)
     return OpenedBoxes(run, device, dataset, model, certifier, spread(len(dataset), run.limit))
+
+
+def refuse(options: Mapping[str, Any], kind: str) -> None:
+    """Raise for options that were given and mean nothing for a kind of model.
+
+    Args:
+        options: by name, as "--iou"; None where they were not given.
+        kind: what they are not for, as "a detector".
+
+    Raises:
+        InputError: one was given.
+    """
+    given = [name for name, value in options.items() if value is not None]
+    if given:
+        raise errors.InputError(
+            errors.explain(
+                f"{', '.join(given)} means nothing for {kind}",
+                received=", ".join(f"{name} {options[name]}" for name in given),
+                expected=f"none of {', '.join(options)} with {kind}",
+                fix="leave it out; the help says which options are for which kind of model",
+            )
+        )

@@ -11,7 +11,7 @@ import torch
 
 from onelip.certify import DetectionCurves, detection_from_raw
 from onelip.certify.boxes.picture import support_map, worst_boxes
-from onelip.core.errors import InputError, NonFiniteError
+from onelip.core.errors import DataError, InputError, NonFiniteError
 from onelip.models.decoding import locations
 from onelip.models.detection import Raw
 
@@ -386,3 +386,21 @@ def test_worst_boxes_hold_every_movement_within_eps():
     assert (inner[:, :2] >= boxes[:, :2]).all()
     moved = (outer - boxes).abs().amax(1) / torch.tensor([4.0, 8.0]).max()
     assert (moved <= 0.5 * 0.3 + 1e-6).all()
+
+
+@pytest.mark.parametrize("kappa", [None, 0.2])
+def test_curves_of_a_file_are_those_that_were_saved(tmp_path, kappa):
+    curves = DetectionCurves([0.0, 0.2], [0.2, 0.5], iou=0.6, alarms=(0, 3))
+    curves.save(tmp_path / "empty.npz")
+    curves.update(certify(kappa))
+    curves.save(tmp_path / "one.npz")
+    again = DetectionCurves.load(tmp_path / "one.npz")
+    assert again.compute().to_dict() == curves.compute().to_dict()
+    both = DetectionCurves.load(tmp_path / "empty.npz")
+    both.merge([again, curves])
+    assert both.compute().images == 2 * curves.compute().images
+    torch.testing.assert_close(both.compute().recall, curves.compute().recall)
+    (tmp_path / "torn.npz").write_bytes((tmp_path / "one.npz").read_bytes()[:900])
+    for name in ("torn.npz", "nothing.npz"):
+        with pytest.raises(DataError, match="holds no certified curves"):
+            DetectionCurves.load(tmp_path / name)

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import io
+import zipfile
 from collections.abc import Iterable, Sequence
-from typing import Any
+from pathlib import Path
+from typing import Any, cast
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -15,7 +19,7 @@ from onelip.certify.boxes.measure import Measured, measure
 from onelip.certify.boxes.results import CertifiedDetections
 from onelip.certify.criterion import Eps
 from onelip.certify.frontier import micro
-from onelip.core import checks, errors
+from onelip.core import checks, errors, files
 
 THRESHOLDS = tuple(round(0.05 + 0.025 * i, 3) for i in range(37))
 
@@ -90,6 +94,59 @@ class DetectionCurves:
             if other._kind is not None:
                 self._check(other._kind)
             self._images.extend(other._images)
+
+    def save(self, path: str | Path) -> None:
+        """Write the images so far to a file, from which `load` takes them up again.
+
+        Raises:
+            StorageError: when it cannot be written; what was there before is kept.
+        """
+        arrays: dict[str, Any] = {
+            "eps": self.eps.numpy(),
+            "thresholds": np.array(self.thresholds),
+            "iou": np.array(self.iou),
+            "alarms": np.array(self.alarms, dtype=np.int64),
+            "kind": np.array([] if self._kind is None else [float(part) for part in self._kind]),
+        }
+        for number, image in enumerate(self._images):
+            arrays |= {f"{number}/{name}": value for name, value in image.arrays().items()}
+        buffer, save = io.BytesIO(), cast("Any", np.savez_compressed)
+        save(buffer, **arrays)
+        files.atomic_write(path, buffer.getvalue())
+
+    @classmethod
+    def load(cls, path: str | Path) -> DetectionCurves:
+        """Read curves that `save` has written, with their options.
+
+        Raises:
+            DataError: when there is no such file, or it holds something else.
+
+        Example:
+            >>> import pathlib, tempfile
+            >>> with tempfile.TemporaryDirectory() as folder:
+            ...     DetectionCurves(eps=[0.1], iou=0.75).save(pathlib.Path(folder) / "a.npz")
+            ...     DetectionCurves.load(pathlib.Path(folder) / "a.npz").iou
+            0.75
+        """
+        try:
+            with np.load(path, allow_pickle=False) as file:
+                arrays = {name: file[name] for name in file.files}
+            options = {name: arrays.pop(name).tolist() for name in ("thresholds", "iou", "alarms")}
+            curves = cls(arrays.pop("eps").tolist(), **options)
+            kind = arrays.pop("kind").tolist()
+            curves._kind = (bool(kind[0]), bool(kind[1]), int(kind[2]), kind[3]) if kind else None
+            for number in range(len({name.partition("/")[0] for name in arrays})):
+                mine = {k.partition("/")[2]: v for k, v in arrays.items() if k.startswith(f"{number}/")}
+                curves._images.append(Measured.of_arrays(mine))
+        except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
+            raise errors.DataError(
+                errors.explain(
+                    f"{path} holds no certified curves of detections",
+                    received=str(error) or type(error).__name__,
+                    expected="a file that DetectionCurves.save has written",
+                )
+            ) from error
+        return curves
 
     def _check(self, kind: tuple[Any, ...]) -> None:
         if self._kind not in (None, kind):

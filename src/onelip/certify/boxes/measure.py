@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from onelip.certify.boxes import crossing, pooled
@@ -76,6 +79,20 @@ class Measured:
     clean_found: Tensor
     clean: Tensor
     sheet: ImageSheet
+
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """Everything as arrays, to be kept in a file."""
+        both = {**vars(self), **{f"sheet_{name}": value for name, value in vars(self.sheet).items()}}
+        return {name: np.asarray(value) for name, value in both.items() if name != "sheet"}
+
+    @classmethod
+    def of_arrays(cls, arrays: Mapping[str, NDArray[Any]]) -> Measured:
+        """The image of `arrays`."""
+        own = {name: value for name, value in arrays.items() if not name.startswith("sheet_")}
+        kept = {name.removeprefix("sheet_"): value for name, value in arrays.items() if name not in own}
+        values: dict[str, Any] = {k: torch.from_numpy(v) if v.ndim else v.item() for k, v in kept.items()}
+        sheet = ImageSheet(**values)
+        return cls(**{name: torch.from_numpy(value) for name, value in own.items()}, sheet=sheet)
 
 
 def measure(

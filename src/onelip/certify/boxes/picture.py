@@ -29,6 +29,7 @@ def draw(
     *,
     names: Sequence[str] | None = None,
     top: float | None = None,
+    iou: float = 0.5,
 ) -> Figure:
     """Objects with radii, support heat map, and detections with their worst boxes at eps."""
     from matplotlib.figure import Figure
@@ -42,8 +43,8 @@ def draw(
         shown = picture.mean(-1) if axis is second else picture
         axis.imshow(shown, cmap="gray", vmin=0, vmax=1, extent=(0, width, height, 0))
         axis.set_axis_off()
-    _radii(first, certificate, index, eps, names)
-    _support(figure, second, certificate, index, top)
+    _radii(first, certificate, index, eps, names, iou)
+    _support(figure, second, certificate, index, top, iou)
     _worst(third, certificate, index, eps)
     silent = round_down(float(certificate.silent_radius[index]), 3)
     figure.suptitle(f"no location newly fires within eps {silent} (l2)", fontsize=9)
@@ -53,7 +54,7 @@ def draw(
     return figure
 
 
-def support_map(certificate: DetectionCertificate, index: int) -> Tensor:
+def support_map(certificate: DetectionCertificate, index: int, iou: float = 0.5) -> Tensor:
     """(H, W) float64: share of the squared radius of the object that each location carries, on its cell.
 
     Without targets the squared margin of the firing locations, relative to their sum. Cells of several levels add up.
@@ -68,8 +69,8 @@ def support_map(certificate: DetectionCertificate, index: int) -> Tensor:
             own = margins[:, k] * scene.contains[:, g]
             share += own / own.sum().clamp_min(1e-300)
     else:
-        standing = certificate.judges()[index].supports.at(theta)
-        place = certificate.judges()[index].supports.place
+        supports = certificate.judges(iou)[index].supports
+        standing, place = supports.at(theta), supports.place
         for g in range(scene.objects):
             mine = standing.alive & (standing.owner == g)
             share.index_add_(
@@ -141,12 +142,17 @@ def _frame(axis: Any, box: Tensor, colour: str, *, style: str = "-", wide: float
 
 
 def _radii(
-    axis: Any, certificate: DetectionCertificate, index: int, eps: float, names: Sequence[str] | None
+    axis: Any,
+    certificate: DetectionCertificate,
+    index: int,
+    eps: float,
+    names: Sequence[str] | None,
+    iou: float,
 ) -> None:
     if certificate.targets is None:
         axis.set_title("image", fontsize=9)
         return
-    target, radii = certificate.targets[index], certificate.vanish_radius[index]
+    target, radii = certificate.targets[index], certificate.vanish_radii(iou)[index]
     for box, label, radius in zip(target["boxes"], target["labels"].tolist(), radii.tolist(), strict=True):
         colour = KEPT if radius >= eps else LOST
         _frame(axis, box, colour)
@@ -159,9 +165,9 @@ def _radii(
 
 
 def _support(
-    figure: Figure, axis: Any, certificate: DetectionCertificate, index: int, top: float | None
+    figure: Figure, axis: Any, certificate: DetectionCertificate, index: int, top: float | None, iou: float
 ) -> None:
-    shares = support_map(certificate, index).numpy()
+    shares = support_map(certificate, index, iou).numpy()
     limit = top or float(shares.max()) or 1.0
     shown = axis.imshow(
         np.ma.masked_equal(shares, 0.0),

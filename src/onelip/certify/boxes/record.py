@@ -74,6 +74,7 @@ class Recorded:
         *,
         names: Sequence[str] | None = None,
         top: float | None = None,
+        iou: float = 0.5,
     ) -> Figure:
         """Draw one image: objects with their radii, where their support is, and the worst boxes at eps.
 
@@ -82,6 +83,7 @@ class Recorded:
             eps: of the worst boxes; by default half of the median radius.
             names: of the classes.
             top: squared share of support at the end of the colour bar, by default the largest.
+            iou: at which objects are found; without meaning for a free regression.
 
         Returns:
             A matplotlib figure, not bound to any window.
@@ -94,7 +96,7 @@ class Recorded:
                 errors.explain("`index` is no image", received=index, expected=f"0..{len(c.raw.logits) - 1}")
             )
         chosen = None if eps is None else checks.number("eps", eps, low=0.0)
-        return draw(c, index, chosen, names=names, top=top)
+        return draw(c, index, chosen, names=names, top=top, iou=iou)
 
     def _repr_html_(self) -> str:
         buffer = io.BytesIO()

@@ -9,21 +9,25 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from onelip.apps.common import (
+    Classes,
     Data,
     Device,
     Eps,
+    Iou,
     Limit,
     Model,
     Norm,
     Out,
     Pictures,
     Resume,
+    Score,
     Seed,
     Size,
     Split,
     guarded,
     parse_numbers,
     parse_size,
+    parse_words,
     percent,
     radius_text,
     run_and_show,
@@ -41,11 +45,12 @@ def certify(
     split: Split = "val",
     eps: Eps = "0.05,0.1,0.17,0.5",
     criteria: Annotated[
-        str,
+        str | None,
         typer.Option(
-            help="What to certify: accuracy, stability, miou, or recall, fnr, iou, dice of a class, as iou:car."
+            help="What to certify: accuracy, stability, miou (default), or recall, fnr, iou, dice of a class, as "
+            "iou:car; for detectors everything is certified."
         ),
-    ] = "accuracy,stability,miou",
+    ] = None,
     threshold: Annotated[
         str | None,
         typer.Option(help="Certified radius at which a criterion reaches a value, as fnr:polyp=0.95."),
@@ -56,6 +61,9 @@ def certify(
             help="Certified IoU of every class; default: when the data set is not too large for it."
         ),
     ] = None,
+    score: Score = None,
+    iou: Iou = None,
+    classes: Classes = None,
     p: Norm = "2",
     limit: Limit = 0,
     size: Size = None,
@@ -70,26 +78,43 @@ def certify(
     Example: onelip certify runs/camvid camvid --split val --eps 0.05 0.1 0.17 0.5 --criteria miou iou:car
     --threshold accuracy=0.8 --out runs/camvid-certified
     """
+    from onelip.apps.boxes.opened import detects, refuse
+
+    common: dict[str, Any] = {
+        "model": model,
+        "data": data,
+        "split": split,
+        "eps": tuple(parse_numbers(eps)),
+        "p": parse_numbers(p, "--p")[0],
+        "limit": limit,
+        "size": parse_size(size),
+        "pictures": pictures,
+        "resume": resume,
+        "seed": seed,
+        "device": device,
+        "out": out,
+    }
+    if detects(model):
+        refuse({"--criteria": criteria, "--threshold": threshold, "--per-class": per_class}, "a detector")
+        boxes = {"score": 0.5 if score is None else score, "iou": 0.5 if iou is None else iou}
+        _certify_boxes(**common, **boxes, classes=parse_words(classes))
+        return
+    refuse({"--score": score, "--iou": iou, "--classes": classes}, "a model that is no detector")
     from onelip.apps.plan import Plan, read_keys, read_thresholds
 
-    plan = Plan(
-        model=model,
-        data=data,
-        split=split,
-        eps=tuple(parse_numbers(eps)),
-        criteria=read_keys(criteria),
-        thresholds=read_thresholds(threshold),
-        per_class=per_class,
-        p=parse_numbers(p, "--p")[0],
-        limit=limit,
-        size=parse_size(size),
-        pictures=pictures,
-        resume=resume,
-        seed=seed,
-        device=device,
-        out=out,
-    )
+    keys = read_keys("accuracy,stability,miou" if criteria is None else criteria)
+    plan = Plan(**common, criteria=keys, thresholds=read_thresholds(threshold), per_class=per_class)
     certify_and_show(plan)
+
+
+def _certify_boxes(**options: Any) -> None:
+    """Do the same with a detector."""
+    from onelip.apps.boxes.evaluate import evaluate_boxes
+    from onelip.apps.boxes.overview import show_certified
+    from onelip.apps.boxes.plan import BoxPlan
+
+    plan = BoxPlan(**options)
+    run_and_show(lambda: evaluate_boxes(plan), show_certified, plan.out)
 
 
 def certify_and_show(plan: Plan) -> dict[str, Any]:

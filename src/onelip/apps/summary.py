@@ -139,9 +139,19 @@ def radius_row(name: str, radii: Sequence[float | str | None]) -> Record:
         name: the text that asked, as "fnr:polyp=0.95".
         radii: one a image; "inf" when nothing reaches the threshold, None where undefined.
     """
+    key, _, threshold = name.rpartition("=")
+    return {
+        "name": f"radius_{key}",
+        "criterion": key,
+        "threshold": float(threshold),
+        **spread_of(radii),
+    }
+
+
+def spread_of(radii: Sequence[float | str | None]) -> Record:
+    """Quartiles of radii, the mean of the finite ones, and how many are 0, infinite, known and undefined."""
     known = sorted(float(r) for r in radii if r is not None)
     finite = [r for r in known if math.isfinite(r)]
-    key, _, threshold = name.rpartition("=")
 
     def quantile(share: float) -> float | str | None:
         if not known:
@@ -150,9 +160,6 @@ def radius_row(name: str, radii: Sequence[float | str | None]) -> Record:
         return value if math.isfinite(value) else "inf"
 
     return {
-        "name": f"radius_{key}",
-        "criterion": key,
-        "threshold": float(threshold),
         "mean_of_finite": math.fsum(finite) / len(finite) if finite else None,
         "lower_quartile": quantile(0.25),
         "median": quantile(0.5),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from onelip.core.numbers import round_up
+from onelip.core.numbers import round_down, round_up
 from onelip.report.lines import NAMES
 
 Figure = tuple[str, str]
@@ -20,7 +20,10 @@ def figures(run: dict[str, Any], only: Sequence[str], share: Any, share_up: Any)
         share: prints a share rounded down.
         share_up: the same rounded up.
     """
-    found = _asked(run, only, share, share_up) if only else _accuracy(run, share)
+    if run["task"] == "detection":
+        found = _detection(run, share)
+    else:
+        found = _asked(run, only, share, share_up) if only else _accuracy(run, share)
     if run["lipschitz"]:
         found.append((round_up(float(run["lipschitz"])), "Lipschitz constant, at most"))
     if run["seconds_per_image"]:
@@ -36,6 +39,22 @@ def _accuracy(run: dict[str, Any], share: Any) -> list[Figure]:
         found.append((share(run["clean"]["miou"]), "clean mIoU of the data set"))
     rows = [row for row in run["rows"] if row["eps"] > 0][:2]
     return found + [(share(r["accuracy_micro"]), f"certified accuracy at eps {r['eps']}") for r in rows]
+
+
+def _detection(run: dict[str, Any], share: Any) -> list[Figure]:
+    """Clean average precision, what is found for certain, and how quiet the detector stays."""
+    found = []
+    if run["clean"]:
+        found.append((share(run["clean"]["map50"]), "clean mAP@50"))
+    rows = [row for row in run["rows"] if row["eps"] > 0]
+    keys = [c["key"] for c in run["criteria"]]
+    for key in ("recall_located" if "recall_located" in keys else "recall", "map50"):
+        known = [row for row in rows if row.get(key) is not None]
+        found += [(share(r[key]), f"{NAMES.get(key, key)}, certified at eps {r['eps']:g}") for r in known[:1]]
+    if run["silent"] and run["silent"]["median"] is not None:
+        radius = round_down(float(run["silent"]["median"]), 3)
+        found.append((radius, "eps below which nothing newly fires, median of the images"))
+    return found
 
 
 def _asked(run: dict[str, Any], only: Sequence[str], share: Any, share_up: Any) -> list[Figure]:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import base64
 import math
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from onelip.core import errors, files
 from onelip.core.numbers import round_down, round_up
 from onelip.report.curves import NARROW, WIDE, curve_svg
+from onelip.report.detection import gap, shown
 from onelip.report.figures import figures
 from onelip.report.lines import NAMES, averaged, lines
 from onelip.report.merge import merge
@@ -46,7 +48,7 @@ def read(folder: str | Path) -> dict[str, Any]:
 def render(
     results: Sequence[dict[str, Any]],
     *,
-    title: str = "Certified segmentation",
+    title: str = "",
     curves: Sequence[str] = (),
     gallery: Sequence[dict[str, Any]] = (),
 ) -> str:
@@ -58,7 +60,7 @@ def render(
 
     Args:
         results: as returned by `read`.
-        title: headline.
+        title: headline; by default what the models do.
         curves: criteria to draw, as "iou:car"; none: all.
         gallery: pictures that stand first: `folder`, `file` in it, `caption`.
 
@@ -80,6 +82,9 @@ def render(
         up=_up,
         down=_down,
         plain=_number,
+        shown=shown,
+        reached=partial(shown, attacked=True),
+        gap=gap,
         criterion=lambda name: NAMES.get(name, name),
         average=averaged,
     )
@@ -90,7 +95,7 @@ def render(
     norms = sorted({str(run["p"]).removesuffix(".0") for run in runs})
     return environment.get_template("report.html.j2").render(
         runs=runs,
-        title=title,
+        title=title or _title(runs),
         gallery=[_picture(picture) for picture in gallery],
         lines=drawn,
         wide=curve_svg(drawn, norms, size=WIDE) if drawn else "",
@@ -125,7 +130,15 @@ def _with_pictures(run: dict[str, Any]) -> dict[str, Any]:
         "pictures": [_picture(p) for p in run["pictures"]],
         "components": [_picture(p) for p in run["components"]],
         "worst": [_picture(p) for p in run["worst"]["pictures"]],
+        "sheets": [{**sheet, **_picture(sheet)} for sheet in run["sheets"]],
     }
+
+
+def _title(runs: Sequence[dict[str, Any]]) -> str:
+    detection = [run["task"] == "detection" for run in runs]
+    if all(detection):
+        return "Certified detection"
+    return "Certified models" if any(detection) else "Certified segmentation"
 
 
 def _picture(picture: dict[str, Any]) -> dict[str, str]:

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from onelip.report.detection import is_count
+
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
 DASHES = ("", "6 3", "2 2", "8 3 2 3")
 NAMES = {
@@ -14,6 +16,18 @@ NAMES = {
     "MeanIoU": "mIoU",
     "accuracy": "pixel accuracy",
     "miou": "mIoU",
+    "map50": "mAP@50",
+    "map": "mAP@[.50:.95]",
+    "ap": "AP over all recalls",
+    "ap_coco": "AP over 101 recalls",
+    "recall@0": "recall, no false detection",
+    "recall@1": "recall, at most 1 false detection",
+    "silent": "images in which nothing newly fires",
+    "false_alarms": "false detections an image",
+    "recall_located": "objects located",
+    "recall_located@0": "located, no false location",
+    "recall_located@1": "located, at most 1 false location",
+    "false_located": "false locations an image",
 }
 Points = tuple[tuple[float, float], ...]
 
@@ -120,14 +134,27 @@ def _key(curve: dict[str, Any]) -> str:
 
 
 def _attacks(run: dict[str, Any]) -> dict[str, list[dict[str, Any]]]:
-    """Rows of attacks by criterion, by eps, of the average that is listed first; eps 0 says nothing about an attack."""
-    found: dict[str, list[dict[str, Any]]] = {}
+    """Rows of attacks by criterion, by eps, of the average that is listed first; eps 0 says nothing about an attack.
+
+    Of several goals the one that reached the most stands for all.
+    """
+    found: dict[str, dict[float, dict[str, Any]]] = {}
     first: dict[str, str] = {}
     for row in run["attacked"]:
         key, average = row.get("criterion", "accuracy"), row.get("average", "macro")
-        if first.setdefault(key, average) == average and row["eps"] > 0:
-            found.setdefault(key, []).append(row)
-    return {key: sorted(rows, key=lambda row: float(row["eps"])) for key, rows in found.items()}
+        if first.setdefault(key, average) == average and row["eps"] > 0 and not is_count(row):
+            rows = found.setdefault(key, {})
+            if row["eps"] not in rows or _reaches_more(row, rows[row["eps"]]):
+                rows[row["eps"]] = row
+    return {key: sorted(rows.values(), key=lambda row: float(row["eps"])) for key, rows in found.items()}
+
+
+def _reaches_more(row: dict[str, Any], other: dict[str, Any]) -> bool:
+    """Whether an attack reached more than another one of the same criterion."""
+    if row["attacked"] is None or other["attacked"] is None:
+        return other["attacked"] is None
+    lower = bool(row["attacked"] < other["attacked"])
+    return lower if row.get("higher_is_better", True) else bool(row["attacked"] > other["attacked"])
 
 
 def _line(run: dict[str, Any], key: str, attacks: list[dict[str, Any]]) -> dict[str, Any] | None:

@@ -24,7 +24,20 @@ _EMPTY: Result = {
     "seconds_per_image": None,
     "seconds_forward": None,
     "undefined": 0,
+    "task": None,
+    "regression": None,
+    "threshold": None,
+    "iou": None,
+    "detector": {},
+    "objects": None,
+    "best": [],
+    "by_class": [],
+    "silent": None,
+    "capped": [],
+    "sheets": [],
 }
+DETECTION = ("task", "regression", "threshold", "iou")
+"""What certificates and attacks of a detector have in common beside model and images."""
 _HEAD = (
     "kind",
     "complete",
@@ -44,7 +57,8 @@ def merge(results: Sequence[Result]) -> list[Result]:
     """One run for each model and set of images, with the sections of all its commands.
 
     Certified and attacked values belong together only over the very same images: results are joined when weights,
-    data, part, size, number of images and norm agree. Two results of the same command stay apart.
+    data, part, size, number of images and norm agree, for detectors also threshold and IoU. Two results of the same
+    command stay apart.
 
     Args:
         results: contents of results.json with their `folder`, complete or not.
@@ -71,13 +85,14 @@ def merge(results: Sequence[Result]) -> list[Result]:
 def _add(run: Result, result: Result, kind: str) -> None:
     run["kinds"].add(kind)
     run["heads"].append({k: result.get(k) for k in _HEAD})
-    known = {row.get("criterion", "accuracy") for row in run["attacked"]}
+    known = {_question(row) for row in run["attacked"]}
     folder = result.get("folder", ".")
     joined = {
-        "attacked": [r for r in result.get("attacked", []) if r.get("criterion", "accuracy") not in known],
+        "attacked": [r for r in result.get("attacked", []) if _question(r) not in known],
         "assumptions": [a for a in result["assumptions"] if a not in run["assumptions"]],
         "pictures": _placed(result.get("pictures", []), folder),
         "components": _placed(result.get("components", []), folder),
+        "sheets": _placed(result.get("sheets", []), folder),
     }
     for section, entries in joined.items():
         run[section] = run[section] + entries
@@ -86,8 +101,13 @@ def _add(run: Result, result: Result, kind: str) -> None:
         worst = own["worst"] if "worst" in own else _EMPTY["worst"]
         run |= {**own, "worst": {**worst, "pictures": _placed(worst["pictures"], folder)}}
         run["criteria"] = run["criteria"] or _classic(run)
-    for section in ("comparison", "bound", "lipschitz", "seconds_per_image"):
+    for section in ("comparison", "bound", "lipschitz", "seconds_per_image", *DETECTION):
         run[section] = run[section] or result.get(section) or _EMPTY[section]
+
+
+def _question(row: Result) -> tuple[Any, ...]:
+    """What a row about an attack is about: its goal, if it has one, and its criterion."""
+    return row.get("goal"), row.get("criterion", "accuracy")
 
 
 def _placed(pictures: Sequence[Result], folder: str) -> list[Result]:
@@ -103,6 +123,7 @@ def _identity(result: Result) -> tuple[Any, ...]:
         *(data[k] for k in places),
         *data["size"],
         str(result["p"]),
+        *(result.get(key) for key in DETECTION),
     )
 
 

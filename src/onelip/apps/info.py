@@ -96,10 +96,11 @@ def _model(path: str, size: tuple[int, int] | None, p: float, seed: int, device:
     if size is None:
         size = _recorded_size(folder) or model.default_size
     bound = onelip.lipschitz(model, size, p=p, in_channels=model.in_channels)
+    from onelip.apps.boxes import about
     from onelip.apps.common import console
     from onelip.certify.fingerprint import weights_hash
 
-    results = {
+    results: dict[str, Any] = {
         "kind": "model",
         "model": {
             "name": model.name,
@@ -116,13 +117,17 @@ def _model(path: str, size: tuple[int, int] | None, p: float, seed: int, device:
         "versions": runtime.versions(),
         "seed": seed,
     }
+    if isinstance(model, onelip.models.Detector):
+        results["detector"] = about.about(model, size, bound.value)
     rows = [
         (row.name, row.rule, numbers.round_up(row.local), numbers.round_up(row.running), row.reason)
         for row in bound.layers
     ]
     show_table(f"Bound of {path}", ["layer", "rule", "local", "running", "reason"], rows)
     console().print(str(bound), markup=False, highlight=False)
-    show_table("Model", ["", "value"], [(k, v) for k, v in results["model"].items() if k != "config"])  # type: ignore[attr-defined]
+    show_table("Model", ["", "value"], [(k, v) for k, v in results["model"].items() if k != "config"])
+    if "detector" in results:
+        show_table("Detector", ["", "value"], about.rows(results["detector"]))
     show_padding(size, model.padded_size(size), model.multiple_of)
     show_python(f"model = onelip.load({folder!r})\nprint(onelip.lipschitz(model, {size}, p={p_text(p)}))")
     write_results(out, results)

@@ -40,28 +40,49 @@ def report(
 
 def _show(results: list[dict[str, Any]]) -> None:
     """The main figures of each result, as far as it has them."""
+    from onelip.report.detection import shown
+    from onelip.report.lines import NAMES
+
     certified = [
         (r["model"]["name"], row["eps"], percent(row["accuracy_micro"]), percent(row["stability_micro"]))
         for r in results
+        for row in r.get("rows", [])
+        if r.get("task") != "detection"
+    ]
+    found = [
+        (
+            r["model"]["name"],
+            row["eps"],
+            NAMES.get(c["key"], c["key"]),
+            shown(c["clean"], c),
+            shown(row[c["key"]], c),
+        )
+        for r in results
+        if r.get("task") == "detection"
+        for c in r.get("criteria", [])
+        if not c["why"]
         for row in r.get("rows", [])
     ]
     attacked = [
         (
             r["model"]["name"],
             row["eps"],
-            row.get("criterion", "accuracy"),
-            *(percent(row[k], up=(k == "attacked") == row.get("higher_is_better", True)) for k in VALUES),
+            " ".join(filter(None, (row.get("goal"), row.get("criterion", "accuracy")))),
+            *(shown(row[k], row, attacked=k == "attacked") for k in VALUES),
         )
         for r in results
         for row in r.get("attacked", [])
     ]
     compared = [
-        (r["model"]["name"], row["eps"], row["method"], percent(row["accuracy"]), row["passes"] or "-")
+        (r["model"]["name"], row["eps"], row["method"], percent(row.get("accuracy")), row["passes"] or "-")
         for r in results
         for row in r.get("comparison", [])
+        if r.get("task") != "detection"
     ]
     if certified:
         show_table("Certified", ["model", "eps", "accuracy", "stability"], certified)
+    if found:
+        show_table("Certified detections", ["model", "eps", "criterion", "clean", "certified"], found)
     if attacked:
         show_table("Certified and attacked", ["model", "eps", "criterion", *VALUES], attacked)
     if compared:

@@ -60,18 +60,20 @@ def sections(
 def sheet(opened: OpenedBoxes, plan: BoxPlan, record: Record, *, least: bool) -> Record:
     """What the report says about one image."""
     eps = middle(plan.asked)
+    free = opened.certifier.model.regression_kind == "free"
     silent = round_down(float(record["silent_radius"]), 3)
+    how, boxes = ("located", "") if free else ("found", f", with the range of their boxes at eps {eps:g}")
     radii = ("silent_radius", "presence_radius", "cap_radius", "objects", "detections")
     return {
         "file": str(path(opened, record["index"]).relative_to(plan.out)),
-        "caption": f"{plan.split} image {record['id']}: objects with the eps below which they are found (green where "
-        f"that is beyond eps {eps:g}); the share of each location in that; detections, with the range of their boxes "
-        f"at eps {eps:g}. No location newly fires below eps {silent}.",
+        "caption": f"{plan.split} image {record['id']}. Left: objects with the eps below which they are {how}, green "
+        f"where that is beyond eps {eps:g}. Middle: what each location contributes to that. Right: detections{boxes}. "
+        f"No location newly fires below eps {silent}.",
         "index": record["index"],
         "id": record["id"],
         "least": least,
         **{name: record[name] for name in radii},
-        "notes": notes(record, plan.asked, free=opened.certifier.model.regression_kind == "free"),
+        "notes": notes(record, plan.asked, free=free),
     }
 
 

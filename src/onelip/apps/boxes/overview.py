@@ -51,7 +51,12 @@ def _show_criteria(results: dict[str, Any]) -> None:
 def _show_best(results: dict[str, Any]) -> None:
     show_table(
         "Largest certified recall over the thresholds, chosen on these images",
-        ["false detections allowed in an image", "eps", "recall", "score above"],
+        [
+            f"false {'locations' if results['regression'] == 'free' else 'detections'} allowed in an image",
+            "eps",
+            "located" if results["regression"] == "free" else "recall",
+            "score above",
+        ],
         [
             (r["allowed"], r["eps"], percent(r["recall"]), "-" if r["score"] is None else f"{r['score']:g}")
             for r in results["best"]

@@ -47,7 +47,7 @@ def draw(
     _support(figure, second, certificate, index, top, iou)
     _worst(third, certificate, index, eps)
     silent = round_down(float(certificate.silent_radius[index]), 3)
-    figure.suptitle(f"no location newly fires within eps {silent} (l2)", fontsize=9)
+    figure.suptitle(f"no location newly fires below eps {silent} (l2)", fontsize=9)
     for axis in (first, second, third):
         axis.set_xlim(0, width)
         axis.set_ylim(height, 0)

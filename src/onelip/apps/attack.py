@@ -67,6 +67,13 @@ def attack(
             "--control/--no-control", help="For detectors: random noise of the same norm, too (default)."
         ),
     ] = None,
+    smallest: Annotated[
+        bool, typer.Option("--smallest", help="For detectors: the smallest perturbation for each goal, too.")
+    ] = False,
+    keep: Annotated[
+        bool,
+        typer.Option("--keep", help="For detectors: keep all perturbations, to try them on other models."),
+    ] = False,
     split: Split = "val",
     p: Norm = "2",
     limit: Limit = 20,
@@ -108,6 +115,8 @@ def attack(
             **common,
             goals=parse_words(goal or "vanish"),
             control=control is not False,
+            smallest=smallest,
+            keep=keep,
             score=0.5 if score is None else score,
             iou=0.5 if iou is None else iou,
             classes=parse_words(classes),
@@ -117,6 +126,7 @@ def attack(
     from onelip.apps.assault import Assault, assault
 
     given = {"--score": score, "--iou": iou, "--classes": classes, "--control": control}
+    given |= {"--smallest": smallest or None, "--keep": keep or None}
     refuse(given, "a model that is no detector")
     run = Assault(**common, goal=goal or "accuracy", attack=method or "strongest", quick=quick)
     run_and_show(lambda: assault(run), _show, out)

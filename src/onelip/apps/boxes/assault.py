@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 import shlex
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from onelip.apps.boxes import exhibits
 from onelip.apps.boxes.aims import goal_of
+from onelip.apps.boxes.damage import attacked, by_eps, measured, proven, shortest
 from onelip.apps.boxes.detections import LOW, stored
 from onelip.apps.boxes.opened import OpenedBoxes, open_boxes_run
 from onelip.apps.boxes.tally import Proof, Record, results
 from onelip.apps.common import model_folder
 from onelip.apps.records import Records
-from onelip.apps.runs import Run, clock, progress
-from onelip.attacks import PGD, AttackResult, BoxGoal, RandomNoise
-from onelip.certify import DetectionCertificate
+from onelip.apps.runs import Run, clock, progress, spread
+from onelip.attacks import PGD, AttackResult, BoxGoal, MinNorm, RandomNoise
 from onelip.core import errors, files
+from onelip.layers import fold
 from onelip.testing import assert_sound
-from onelip.testing.boxes import Attacked
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from onelip.certify import DetectionCertificate
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,6 +35,8 @@ class AssaultBoxes(Run):
         steps: gradient steps of each start.
         restarts: starts, the clean image being the first.
         control: measure random noise of the same norm, too.
+        smallest: search for the smallest perturbation that reaches each goal, up to the largest eps.
+        keep: keep the perturbations of all images, for `onelip.apps.boxes.transfer`.
         score: threshold of the scores.
         iou: overlap from which on a detection is on an object.
         classes: of the data set, in the order of the model's; all of them by default.
@@ -39,6 +46,8 @@ class AssaultBoxes(Run):
     steps: int = 40
     restarts: int = 1
     control: bool = True
+    smallest: bool = False
+    keep: bool = False
     score: float = 0.5
     iou: float = 0.5
     classes: tuple[str, ...] = ()
@@ -60,6 +69,8 @@ class AssaultBoxes(Run):
         parts = [f"onelip attack {self.model} {self.data} --goal {' '.join(self.goals)}"]
         parts += [f"--steps {self.steps} --restarts {self.restarts}"]
         parts += [] if self.control else ["--no-control"]
+        parts += ["--smallest"] if self.smallest else []
+        parts += ["--keep"] if self.keep else []
         return " ".join([*parts, *self.boxes_options(), *self.options()])
 
     @property
@@ -70,7 +81,7 @@ class AssaultBoxes(Run):
         goals = [goal_of(name, threshold=self.score, iou=self.iou) for name in self.goals]
         lines = [
             f'dataset = onelip.data.open_boxes("{self.data}", "{self.split}"{options})',
-            f'model = onelip.load("{model_folder(self.model)}")',
+            f'model = onelip.fold(onelip.load("{model_folder(self.model)}"))',
             f"certifier = onelip.certify.DetectionCertifier(model, {self.score!r})",
             f"count = min({self.limit}, len(dataset)) or len(dataset)",
             "indices = [i * len(dataset) // count for i in range(count)]",
@@ -110,19 +121,26 @@ def assault_boxes(run: AssaultBoxes) -> dict[str, Any]:
     """
     opened = open_boxes_run(run, threshold=run.score, classes=run.classes)
     siege = Siege.of(run, opened)
-    what = {name: getattr(run, name) for name in ("steps", "restarts", "control", "iou", "seed")}
+    what = {name: getattr(run, name) for name in ("steps", "restarts", "control", "smallest", "iou", "seed")}
     key = opened.key(eps=run.asked, goals=list(run.goals), **what)
     records = Records(run.out / "results.jsonl", key, resume=run.resume)
+    chosen = opened.chosen
+    shown = {chosen[i] for i in spread(len(chosen), run.pictures)} if run.pictures else set()
     found: dict[str, Any] = {}
     try:
-        with progress(len(opened.chosen), "attacking") as step:
-            for index in opened.chosen:
-                if index not in records:
-                    records.add(siege.one(index))
+        with progress(len(chosen), "attacking") as step:
+            for index in chosen:
+                there = exhibits.there(opened, index, kept=run.keep, drawn=index in shown)
+                if index not in records or not there:
+                    records.add(siege.one(index, draw=index in shown))
                 step()
     finally:
-        if done := records.chosen(opened.chosen):
+        if done := records.chosen(chosen):
             found = results(run, opened, done, siege.proof)
+            pictured = [
+                r for r in done if r["index"] in shown and exhibits.picture(opened, r["index"]).is_file()
+            ]
+            found["pictures"] = [exhibits.entry(opened, record) for record in pictured]
             files.write_json(run.out / "results.json", found)
     return found
 
@@ -133,6 +151,7 @@ class Siege:
 
     run: AssaultBoxes
     opened: OpenedBoxes
+    model: nn.Module
     attacks: dict[str, PGD]
     noise: RandomNoise | None
     proof: Proof
@@ -152,27 +171,23 @@ class Siege:
         }
         first: BoxGoal = next(iter(goals.values()))
         noise = RandomNoise(first, p=run.p, judge=judge) if run.control else None
-        return cls(run, opened, attacks, noise, Proof.of(run))
+        return cls(run, opened, fold(opened.model), attacks, noise, Proof(run))
 
-    def one(self, index: int) -> Record:
+    def one(self, index: int, *, draw: bool) -> Record:
         """Attack one image, check the results against the certificate, and keep the figures."""
         run, opened = self.run, self.opened
         image, targets = opened.item(index)
         certificate = opened.certifier(image, targets)
-        images: Any = certificate.images
-        found: dict[str, AttackResult] = {}
-        seconds: dict[str, float] = {}
-        attacks: dict[str, PGD | RandomNoise] = dict(self.attacks)
-        attacks |= {"noise": self.noise} if self.noise is not None else {}
-        for name, attack in attacks.items():
-            start = clock(opened.device)
-            found[name] = attack(opened.model, images, certificate.targets, run.asked, seed=run.seed)
-            seconds[name] = clock(opened.device) - start
-            assert_sound(certificate, found[name], folder=run.out / "unsound")
-        first = next(iter(found.values()))
-        control = found.pop("noise", None)
         assert certificate.targets is not None
+        found, seconds = self._found(certificate, index)
+        smallest = self._smallest(certificate) if run.smallest else None
+        control = found.pop("noise", None)
+        first = next(iter(found.values()))
         self.proof.add(index, certificate)
+        if run.keep:
+            exhibits.keep(opened, index, found)
+        if draw:
+            exhibits.draw(opened, index, found)
         return {
             "index": index,
             "id": opened.dataset.ids[index],
@@ -182,58 +197,39 @@ class Siege:
             "certified": proven(certificate, run),
             "noise": None if control is None else by_eps(certificate, control, run.iou),
             "goals": {name: attacked(certificate, r, run.iou, seconds[name]) for name, r in found.items()},
+            "smallest": smallest,
             "gain": max(float((r.moved / r.norms.clamp_min(1e-30)).max()) for r in found.values()),
             "lipschitz": certificate.settings.lipschitz,
             "queries": sum(r.queries for r in found.values()),
             "seconds": sum(seconds[name] for name in found),
         }
 
+    def _found(
+        self, certificate: DetectionCertificate, index: int
+    ) -> tuple[dict[str, AttackResult], dict[str, float]]:
+        """What each attack and the noise do within the eps asked for, checked; and their seconds."""
+        run, found, seconds = self.run, {}, {}
+        attacks: dict[str, PGD | RandomNoise] = dict(self.attacks)
+        attacks |= {"noise": self.noise} if self.noise is not None else {}
+        images: Any = certificate.images
+        for name, attack in attacks.items():
+            seed = run.seed + index if name == "noise" else run.seed  # another direction for each image
+            start = clock(self.opened.device)
+            found[name] = attack(self.model, images, certificate.targets, run.asked, seed=seed)
+            seconds[name] = clock(self.opened.device) - start
+            assert_sound(certificate, found[name], folder=run.out / "unsound")
+        return found, seconds
 
-def proven(certificate: DetectionCertificate, run: AssaultBoxes) -> Record:
-    """What is certain about one image at each eps: None where a cap could bind."""
-    alarms = certificate.alarms(run.asked, run.iou)[:, 0].tolist()
-    found = certificate.found(run.asked, run.iou)[:, 0].tolist()
-    return {
-        "free": certificate.settings.kappa is None,
-        "found": [0 if math.isnan(n) else int(n) for n in found],
-        "alarms": [None if math.isnan(n) else int(n) for n in alarms],
-        "silent_radius": _finite(float(certificate.silent_radius[0])),
-    }
-
-
-def measured(certificate: DetectionCertificate, heads: Any, iou: float) -> Record:
-    """Detections above the low score, and what is counted by locations, of heads (1, N, K)."""
-    nms = certificate.settings.nms
-    low = min(LOW, certificate.threshold / 2)
-    seen = heads.at(certificate.logit(low), nms=nms).predictions()[0]
-    scene = certificate.scenes[0]
-    here = Attacked(scene, certificate.theta, heads.logits[0].detach().cpu().double(), {}, iou)
-    return {
-        "seen": stored(seen),
-        "located": int(here.held.sum()),
-        "outside": int((here.fires & scene.outside).sum()),
-    }
-
-
-def by_eps(certificate: DetectionCertificate, found: AttackResult, iou: float) -> list[Record]:
-    """What was measured at each eps."""
-    assert found.outputs is not None, "detectors leave their heads"
-    return [measured(certificate, heads, iou) for heads in found.outputs]
-
-
-def attacked(certificate: DetectionCertificate, found: AttackResult, iou: float, seconds: float) -> Record:
-    """What an attack did to one image."""
-    return {
-        "attacked": by_eps(certificate, found, iou),
-        "norms": found.norms[:, 0].tolist(),
-        "clean_score": _finite(float(found.clean_scores[0])),
-        "scores": [_finite(s) for s in found.scores[:, 0].tolist()],
-        "reached": found.success[:, 0].tolist(),
-        "queries": found.queries,
-        "seconds": seconds,
-    }
-
-
-def _finite(value: float) -> float | str | None:
-    """JSON of a number: None for nan, "inf" for no limit."""
-    return None if math.isnan(value) else "inf" if math.isinf(value) else value
+    def _smallest(self, certificate: DetectionCertificate) -> dict[str, Record | None]:
+        """The smallest perturbation that reaches each goal."""
+        run, found = self.run, {}
+        images: Any = certificate.images
+        for name, attack in self.attacks.items():
+            goal: Any = attack.goal
+            search = MinNorm(goal, max_eps=run.asked[-1], steps=run.steps, judge=attack.judge)
+            start = clock(self.opened.device)
+            result = search(self.model, images, certificate.targets, seed=run.seed)
+            seconds = clock(self.opened.device) - start
+            assert_sound(certificate, result, folder=run.out / "unsound")
+            found[name] = shortest(certificate, goal, result, seconds)
+        return found

@@ -5,7 +5,8 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from onelip.apps.boxes.detections import restored
@@ -148,6 +149,22 @@ class Tally:
             )
         return found
 
+    def smallest(self) -> Iterator[dict[str, Any]]:
+        """For each goal quartiles of the smallest perturbations and certified radii; images that need none left out."""
+        for goal in self.run.goals:
+            mine = [found for r in self.done if (found := r["smallest"][goal]) is not None]
+            radii = sorted(float(found["radius"]) for found in mine)
+            certified = [found["certified"] for found in mine]
+            known = sorted(certified) if mine and None not in certified else []
+            yield {
+                "goal": goal,
+                "images": len(mine),
+                "reached": sum(not math.isinf(r) for r in radii),
+                "quartiles": [_text(radii[(len(radii) - 1) * q // 4]) for q in (1, 2, 3)] if radii else None,
+                "certified": [known[(len(known) - 1) * q // 4] for q in (1, 2, 3)] if known else None,
+                "seconds": sum(found["seconds"] for found in mine) / len(mine) if mine else None,
+            }
+
 
 def results(run: AssaultBoxes, opened: OpenedBoxes, done: Sequence[Record], proof: Proof) -> dict[str, Any]:
     """The content of results.json."""
@@ -166,6 +183,8 @@ def results(run: AssaultBoxes, opened: OpenedBoxes, done: Sequence[Record], proo
         "attack": {"name": "PGD", "steps": run.steps, "restarts": run.restarts, "control": run.control},
         "attacked": list(tally.rows()),
         "goals": tally.goals(),
+        "smallest": list(tally.smallest()) if run.smallest else [],
+        "asked": {"size": list(run.size) if run.size else None, "classes": list(run.classes)},
         "undefined": 0,
         "lipschitz": max(r["lipschitz"] for r in done),
         "largest_gain": max(r["gain"] for r in done),
@@ -178,30 +197,35 @@ def results(run: AssaultBoxes, opened: OpenedBoxes, done: Sequence[Record], proo
 
 @dataclass(frozen=True)
 class Proof:
-    """Certified values over the images: each certificate is measured when it is made, and let go."""
+    """Certified values over the images, where something bounds the boxes: one file for each image."""
 
-    curves: DetectionCurves
-    counted: set[int] = field(default_factory=set)
+    run: AssaultBoxes
 
-    @classmethod
-    def of(cls, run: AssaultBoxes) -> Proof:
-        """No images yet."""
-        return cls(DetectionCurves(run.asked, sorted({*THRESHOLDS, run.score}), iou=run.iou))
+    def _file(self, index: int) -> Path:
+        return self.run.out / "proofs" / f"{index:05d}.npz"
+
+    def _empty(self) -> DetectionCurves:
+        run = self.run
+        return DetectionCurves(run.asked, sorted({*THRESHOLDS, run.score}), iou=run.iou)
 
     def add(self, index: int, certificate: DetectionCertificate) -> None:
-        """Take an image; where boxes are free its own counts say all."""
-        if index not in self.counted and certificate.settings.kappa is not None:
-            self.curves.update(certificate)
-        self.counted.add(index)
+        """Keep the worst cases of an image; where boxes are free its own counts say all."""
+        if certificate.settings.kappa is not None:
+            curves = self._empty()
+            curves.update(certificate)
+            self._file(index).parent.mkdir(parents=True, exist_ok=True)
+            curves.save(self._file(index))
 
     def over(self, opened: OpenedBoxes, done: Sequence[Record]) -> CertifiedDetections | None:
-        """The values over these images, those of an earlier run certified again; None where boxes are free."""
+        """The values over these images; None where boxes are free."""
         if done[0]["certified"]["free"]:
             return None
+        curves = self._empty()
         for record in done:
-            if record["index"] not in self.counted:
+            if not self._file(record["index"]).is_file():
                 self.add(record["index"], opened.certificate(record["index"]))
-        return self.curves.compute()
+            curves.merge([DetectionCurves.load(self._file(record["index"]))])
+        return curves.compute()
 
 
 def check(row: Mapping[str, Any]) -> None:
@@ -235,3 +259,7 @@ def _ratio(part: int, whole: int) -> float:
 
 def _plain(value: float) -> float | None:
     return None if math.isnan(value) else value
+
+
+def _text(value: float) -> float | str:
+    return "inf" if math.isinf(value) else value

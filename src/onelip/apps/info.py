@@ -56,7 +56,7 @@ def _environment(seed: int, device: str, out: Path) -> None:
         "machine": runtime.machine(),
         "device": str(runtime.device(device)),
         "seed": seed,
-        "data": {name: _place(name) for name in data.names()},
+        "data": {name: _place(name) for name in sorted({*data.names(), *data.boxes.box_names()})},
         "models": models.pretrained(),
     }
     show_table("Versions", ["package", "version"], list(results["versions"].items()))
@@ -77,13 +77,14 @@ def _place(name: str) -> str | None:
 
     if name in DRAWN:
         return "drawn on request"
+    boxes = name not in data.names()
     for split in ("val", "test", "train"):
         try:
-            dataset = data.open(name, split)
+            dataset: Any = data.open_boxes(name, split) if boxes else data.open(name, split)
         except errors.DataError:
             continue
         what = "labels without pictures" if getattr(dataset, "label_only", False) else "images"
-        return f"{len(dataset)} {what} in {split}"
+        return f"{len(dataset)} {what}{' with boxes' if boxes else ''} in {split}"
     return None
 
 

@@ -8,19 +8,23 @@ from typing import Annotated, Any
 import typer
 
 from onelip.apps.common import (
+    Classes,
     Data,
     Device,
     Eps,
+    Iou,
     Limit,
     Model,
     Out,
     Resume,
+    Score,
     Seed,
     Size,
     Split,
     guarded,
     parse_numbers,
     parse_size,
+    parse_words,
     percent,
     run_and_show,
     show_table,
@@ -38,12 +42,23 @@ def compare(
     eps: Eps = "0.1,0.17",
     base: Annotated[str, typer.Option(help="Model to smooth; default: the certified model itself.")] = "",
     split: Split = "val",
-    n0: Annotated[int, typer.Option(min=1, help="Noisy copies that choose the class of each pixel.")] = 10,
-    n: Annotated[int, typer.Option(min=1, help="Noisy copies that test it.")] = 100,
+    n0: Annotated[
+        int | None,
+        typer.Option(min=1, help="Noisy copies that choose the class of each pixel: 10; not for detectors."),
+    ] = None,
+    n: Annotated[
+        int | None,
+        typer.Option(min=1, help="Noisy copies that test it: 100; for detectors, all of them: 1000."),
+    ] = None,
     alpha: Annotated[float, typer.Option(help="Accepted probability of error for one image.")] = 1e-3,
-    correction: Annotated[str, typer.Option(help="holm or bonferroni.")] = "holm",
+    correction: Annotated[
+        str | None, typer.Option(help="holm (default) or bonferroni; not for detectors.")
+    ] = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Noisy copies in one forward pass.")] = 8,
     attack_steps: Annotated[int, typer.Option(min=0, help="Steps of the attack; 0: no attack.")] = 0,
+    score: Score = None,
+    iou: Iou = None,
+    classes: Classes = None,
     limit: Limit = 20,
     size: Size = None,
     resume: Resume = False,
@@ -51,33 +66,47 @@ def compare(
     device: Device = "auto",
     out: Out = Path("runs/compare"),
 ) -> None:
-    """Compare the certified pixel accuracy of a model with that of randomized smoothing.
+    """Compare the certified pixel accuracy, or recall of a detector, with that of randomized smoothing.
 
     Example: onelip compare runs/camvid camvid --smoothing sigma=0.1,0.2 --eps 0.1 0.17 --base runs/camvid-twin
     """
+    from onelip.apps.boxes.opened import detects, refuse
+
+    common: dict[str, Any] = {
+        "model": model,
+        "data": data,
+        "sigmas": read_sigmas(smoothing),
+        "eps": tuple(parse_numbers(eps)),
+        "base": base,
+        "split": split,
+        "alpha": alpha,
+        "batch_size": batch_size,
+        "attack_steps": attack_steps,
+        "limit": limit,
+        "size": parse_size(size),
+        "resume": resume,
+        "seed": seed,
+        "device": device,
+        "out": out,
+    }
+    if detects(model):
+        from onelip.apps.boxes.comparison import ComparisonBoxes, compare_boxes
+
+        refuse({"--n0": n0, "--correction": correction}, "a detector")
+        boxes = ComparisonBoxes(
+            **common,
+            n=1000 if n is None else n,
+            score=0.5 if score is None else score,
+            iou=0.5 if iou is None else iou,
+            classes=parse_words(classes),
+        )
+        run_and_show(lambda: compare_boxes(boxes), _show, out)
+        return
     from onelip.apps.comparison import Comparison
     from onelip.apps.comparison import compare as run
 
-    plan = Comparison(
-        model=model,
-        data=data,
-        sigmas=read_sigmas(smoothing),
-        eps=tuple(parse_numbers(eps)),
-        base=base,
-        split=split,
-        n0=n0,
-        n=n,
-        alpha=alpha,
-        correction=correction,
-        batch_size=batch_size,
-        attack_steps=attack_steps,
-        limit=limit,
-        size=parse_size(size),
-        resume=resume,
-        seed=seed,
-        device=device,
-        out=out,
-    )
+    refuse({"--score": score, "--iou": iou, "--classes": classes}, "a model that is no detector")
+    plan = Comparison(**common, n0=n0 or 10, n=n or 100, correction=correction or "holm")
     run_and_show(lambda: run(plan), _show, out)
 
 
@@ -101,7 +130,8 @@ def read_sigmas(text: str) -> tuple[float, ...]:
 
 
 def _show(results: dict[str, Any]) -> None:
-    data, attacked = results["data"], "attacked" in results
+    data, boxes = results["data"], results.get("task") == "detection"
+    attacked = "attacked" in results or any(row.get("attacked") is not None for row in results["comparison"])
     columns = [
         "eps",
         "method",
@@ -128,5 +158,6 @@ def _show(results: dict[str, Any]) -> None:
                 row["note"],
             )
         )
-    title = f"{results['model']['path']} on {data['name']} {data['split']}, {data['images']} images: pixel accuracy"
+    what = f"recall of {results['objects']} objects" if boxes else "pixel accuracy"
+    title = f"{results['model']['path']} on {data['name']} {data['split']}, {data['images']} images: {what}"
     show_table(title, columns, rows)

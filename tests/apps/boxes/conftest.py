@@ -57,16 +57,26 @@ def write_objects(folder, model, score):
     (folder / "val.json").write_text(json.dumps(table))
 
 
-@pytest.fixture(scope="session", params=["lipschitz", "free"])
-def seen_world(request, tmp_path_factory):
+def build(folder, kind):
     """Kind of regression, folder of a model, JSON of the objects that it sees, and a threshold."""
-    folder = tmp_path_factory.mktemp(request.param)
     random = np.random.default_rng(0)
     for index in range(5):
         pixels = random.integers(0, 256, (*SIZE, 3), dtype=np.uint8)
         Image.fromarray(pixels).save(folder / f"{index}.png")
-    model = onelip.load(save_model(folder, request.param))
+    model = onelip.load(save_model(folder, kind))
     stack = [torch.from_numpy(np.array(Image.open(folder / f"{i}.png"))).permute(2, 0, 1) for i in range(5)]
     score = score_of(model, torch.stack(stack) / 255.0)
     write_objects(folder, model, score)
-    return request.param, folder / request.param, folder / "val.json", score
+    return kind, folder / kind, folder / "val.json", score
+
+
+@pytest.fixture(scope="session", params=["lipschitz", "free"])
+def seen_world(request, tmp_path_factory):
+    """One of each kind of regression."""
+    return build(tmp_path_factory.mktemp(request.param), request.param)
+
+
+@pytest.fixture(scope="session")
+def one_world(tmp_path_factory):
+    """One alone, for what does not depend on the regression."""
+    return build(tmp_path_factory.mktemp("one"), "lipschitz")

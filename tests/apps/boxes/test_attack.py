@@ -23,7 +23,7 @@ EPS = (0.003, 0.3)
 
 def plan(world, out, **options):
     _, model, data, score = world
-    usual = {"eps": EPS, "steps": 4, "limit": 3, "pictures": 0, "score": score}
+    usual = {"eps": EPS, "steps": 3, "limit": 3, "pictures": 0, "score": score}
     return AssaultBoxes(model=str(model), data=str(data), out=out, **{**usual, **options})
 
 
@@ -163,35 +163,41 @@ def test_perturbations_tried_on_another_detector(done, tmp_path):
         transfer(tmp_path, run.model)
 
 
-def test_what_was_not_kept_is_missed(seen_world, tmp_path):
-    run = plan(seen_world, tmp_path, limit=1, steps=1, eps=(0.1,), goals=("shift",), control=False)
+def test_what_was_not_kept_is_missed(one_world, tmp_path):
+    run = plan(one_world, tmp_path, limit=1, steps=1, eps=(0.1,), goals=("shift",), control=False)
     assault_boxes(run)
     with pytest.raises(DataError, match="--keep"):
         transfer(tmp_path, run.model)
 
 
-def test_images_that_are_done_are_not_attacked_again(seen_world, tmp_path, monkeypatch):
-    first = assault_boxes(plan(seen_world, tmp_path, goals=("shift", "count"), limit=2))
+def test_images_that_are_done_are_not_attacked_again(one_world, tmp_path, monkeypatch):
+    first = assault_boxes(plan(one_world, tmp_path, goals=("shift",), limit=1))
     monkeypatch.setattr("onelip.attacks.PGD.__call__", lambda *_a, **_k: pytest.fail("attacked again"))
-    again = assault_boxes(plan(seen_world, tmp_path, goals=("shift", "count"), limit=2, resume=True))
+    again = assault_boxes(plan(one_world, tmp_path, goals=("shift",), limit=1, resume=True))
     assert again["attacked"] == first["attacked"]
     with pytest.raises(InputError, match="cannot be resumed"):
-        assault_boxes(plan(seen_world, tmp_path, goals=("shift", "count"), limit=2, resume=True, steps=5))
+        assault_boxes(plan(one_world, tmp_path, goals=("shift",), limit=1, resume=True, steps=4))
 
 
-def test_an_attack_that_wins_stops_the_run(seen_world, tmp_path, monkeypatch):
+def test_an_attack_that_wins_stops_the_run(one_world, tmp_path, monkeypatch):
     monkeypatch.setattr("onelip.certify.boxes.front.checks.lipschitz", lambda *_: 1e-4)
     with pytest.raises(UnsoundError):
-        assault_boxes(plan(seen_world, tmp_path, limit=1, steps=10, goals=("vanish:margin",)))
+        assault_boxes(plan(one_world, tmp_path, limit=1, steps=10, goals=("vanish:margin",)))
     assert any((tmp_path / "unsound").iterdir())
 
 
-def test_the_command_prints_tables_and_writes_a_report(seen_world, tmp_path, call):
-    _, model, data, score = seen_world
+def test_the_command_prints_tables_and_writes_a_report(one_world, tmp_path, call):
+    _, model, data, score = one_world
     words = ["attack", model, data, "--goal", "vanish:margin@0.3", "shift", "--eps", *EPS, "--score", score]
     done = call(*words, "--limit", 1, "--steps", 2, "--pictures", 0, "--smallest", "--out", tmp_path)
     assert done.returncode == 0, done.stderr
-    for text in ("map50", "What the goals reached", "consistent on every image", "The same in Python"):
+    for text in (
+        "map50",
+        "What the goals reached",
+        "Smallest perturbations",
+        "consistent on every image",
+        "The same in Python",
+    ):
         assert text in done.stdout
     assert (tmp_path / "report.html").is_file()
     assert json.loads((tmp_path / "results.json").read_text())["goal"] == "vanish:margin@0.3 shift"
@@ -213,8 +219,8 @@ def test_the_command_prints_tables_and_writes_a_report(seen_world, tmp_path, cal
         (["--eps", "-1"], "eps"),
     ],
 )
-def test_bad_input_is_one_sentence(seen_world, tmp_path, call, words, text):
-    done = call("attack", *seen_world[1:3], *words, "--limit", 1, "--steps", 1, "--out", tmp_path)
+def test_bad_input_is_one_sentence(one_world, tmp_path, call, words, text):
+    done = call("attack", *one_world[1:3], *words, "--limit", 1, "--steps", 1, "--out", tmp_path)
     assert done.returncode == 2
     assert text in done.stderr
     assert "Traceback" not in done.stderr

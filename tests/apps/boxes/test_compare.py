@@ -99,14 +99,15 @@ def plan_of(run, **options):
     return dataclasses.replace(run, **options)
 
 
-def test_the_command_prints_a_table(seen_world, tmp_path, call):
-    _, model, data, score = seen_world
+def test_the_command_prints_a_table(one_world, tmp_path, call):
+    _, model, data, score = one_world
     words = ["compare", model, data, "--smoothing", "sigma=0.05", "--eps", 0.003, "--score", score, "--n", 20]
     done = call(*words, "--limit", 1, "--attack-steps", 1, "--out", tmp_path)
     assert done.returncode == 0, done.stderr
     for text in ("recall of", "Lipschitz", "median smoothing", "attacked"):
         assert text in done.stdout
     assert json.loads((tmp_path / "results.json").read_text())["task"] == "detection"
+    assert "Comparison with median smoothing" in (tmp_path / "report.html").read_text()
 
 
 @pytest.mark.parametrize(
@@ -118,8 +119,8 @@ def test_the_command_prints_a_table(seen_world, tmp_path, call):
         (["--smoothing", "sigma=0"], "sigma"),
     ],
 )
-def test_bad_input_is_one_sentence(seen_world, tmp_path, call, words, text):
-    done = call("compare", *seen_world[1:3], *words, "--limit", 1, "--n", 2, "--out", tmp_path)
+def test_bad_input_is_one_sentence(one_world, tmp_path, call, words, text):
+    done = call("compare", *one_world[1:3], *words, "--limit", 1, "--n", 2, "--out", tmp_path)
     assert done.returncode == 2
     assert text in done.stderr
     assert "Traceback" not in done.stderr

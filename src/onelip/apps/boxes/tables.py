@@ -37,6 +37,15 @@ def show_attack(results: dict[str, Any]) -> None:
             for g in results["goals"]
         ],
     )
+    if results["smallest"]:
+        show_table(
+            f"Smallest perturbations up to norm {max(units):g}: quartiles over the images that need one",
+            ["goal", "images", "reached", "found", "certified"],
+            [
+                (s["goal"], s["images"], s["reached"], _quartiles(s["quartiles"]), _quartiles(s["certified"]))
+                for s in results["smallest"]
+            ],
+        )
     typer.echo(
         "certified and attacked values are consistent on every image; what is bounded moved by at most "
         f"{results['largest_gain']:.4g} times the perturbation, proven {results['lipschitz']:.6g}; "
@@ -70,3 +79,7 @@ def _line(row: dict[str, Any], typical: float) -> tuple[object, ...]:
 
 def _number(value: float | None) -> str:
     return "-" if value is None else f"{value:.4g}"
+
+
+def _quartiles(values: list[float | str] | None) -> str:
+    return "-" if values is None else ", ".join(f"{float(value):.4g}" for value in values)

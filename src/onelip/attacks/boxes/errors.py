@@ -49,13 +49,21 @@ class DetectionErrors(BoxGoal):
 
     def loss(self, outputs: Heads, state: Objects, progress: float, pixel_loss: Any) -> Tensor:  # noqa: ARG002
         """(B,) focal loss of the true objects."""
-        targets = [
-            {"boxes": boxes[real], "labels": labels[real]}
-            for boxes, labels, real in zip(state.boxes, state.labels, state.real, strict=True)
-        ]
-        found = assign(outputs.layout.locations, outputs.layout.strides, targets)
+        found = self._assigned(outputs, state)
         positive = found.labels[..., None] == torch.arange(outputs.classes, device=found.labels.device)
         z = outputs.logits / outputs.layout.temperature
         wrong = torch.where(positive, -z, z)  # the larger, the more wrong
         focus = torch.where(positive, 0.25, 0.75) * torch.sigmoid(wrong).square()
         return (focus * F.softplus(wrong)).flatten(1).sum(1)
+
+    def _assigned(self, outputs: Heads, state: Objects) -> Any:
+        """Which location is trained for which object, found once for each layout."""
+        at, strides = outputs.layout.locations, outputs.layout.strides
+        key = (outputs.layout.size, len(at), *strides.unique().tolist())
+        if key not in state.memo:
+            targets = [
+                {"boxes": boxes[real], "labels": labels[real]}
+                for boxes, labels, real in zip(state.boxes, state.labels, state.real, strict=True)
+            ]
+            state.memo[key] = assign(at, strides, targets)
+        return state.memo[key]

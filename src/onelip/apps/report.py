@@ -74,10 +74,16 @@ def _show(results: list[dict[str, Any]]) -> None:
         for row in r.get("attacked", [])
     ]
     compared = [
-        (r["model"]["name"], row["eps"], row["method"], percent(row.get("accuracy")), row["passes"] or "-")
+        (
+            r["model"]["name"],
+            row["eps"],
+            row["method"],
+            NAMES.get(key := row.get("criterion", "accuracy"), key),
+            percent(row["accuracy"]),
+            row["passes"] or "-",
+        )
         for r in results
         for row in r.get("comparison", [])
-        if r.get("task") != "detection"
     ]
     if certified:
         show_table("Certified", ["model", "eps", "accuracy", "stability"], certified)
@@ -86,5 +92,5 @@ def _show(results: list[dict[str, Any]]) -> None:
     if attacked:
         show_table("Certified and attacked", ["model", "eps", "criterion", *VALUES], attacked)
     if compared:
-        columns = ["model", "eps", "method", "certified accuracy", "forward passes"]
-        show_table("Beside randomized smoothing", columns, compared)
+        columns = ["model", "eps", "method", "criterion", "certified", "forward passes"]
+        show_table("Beside smoothing", columns, compared)

@@ -35,6 +35,8 @@ _EMPTY: Result = {
     "silent": None,
     "capped": [],
     "sheets": [],
+    "goals": [],
+    "smallest": [],
 }
 DETECTION = ("task", "regression", "threshold", "iou")
 """What certificates and attacks of a detector have in common beside model and images."""
@@ -101,7 +103,7 @@ def _add(run: Result, result: Result, kind: str) -> None:
         worst = own["worst"] if "worst" in own else _EMPTY["worst"]
         run |= {**own, "worst": {**worst, "pictures": _placed(worst["pictures"], folder)}}
         run["criteria"] = run["criteria"] or _classic(run)
-    for section in ("comparison", "bound", "lipschitz", "seconds_per_image", *DETECTION):
+    for section in ("comparison", "goals", "smallest", "bound", "lipschitz", "seconds_per_image", *DETECTION):
         run[section] = run[section] or result.get(section) or _EMPTY[section]
 
 

@@ -83,7 +83,7 @@ def summarise(
     for eps in plan.asked:
         place = plan.grid.index(eps)
         rows.append({"eps": eps, **{c.key: c.values[place] for c in criteria}})
-    drawn = [c for c in criteria if c.unit == "share" and any(v is not None for v in c.values)]
+    drawn = [c for c in criteria if c.unit == "share" and c.key != "ap" and c.values[0] is not None]
     return {
         "lipschitz": max(r["lipschitz"] for r in done),
         "rows": rows,

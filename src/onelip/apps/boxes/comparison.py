@@ -128,10 +128,14 @@ def compare_boxes(run: ComparisonBoxes) -> dict[str, Any]:
     key = opened.key(eps=run.asked, base_sha256=weights_hash(base), **what)
     records = Records(run.out / "results.jsonl", key, resume=run.resume)
     results: dict[str, Any] = {}
+    warm = False
     try:
         with progress(len(opened.chosen), "comparing") as step:
             for index in opened.chosen:
                 if index not in records:
+                    if not warm:  # what only a first call does: checks of the folded copy, libraries
+                        opened.certificate(index)
+                        warm = True
                     records.add(_one(run, opened, base, index))
                 step()
     finally:

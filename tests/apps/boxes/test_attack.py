@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 
 import pytest
 import torch
@@ -173,6 +174,7 @@ def test_what_was_not_kept_is_missed(one_world, tmp_path):
 def test_images_that_are_done_are_not_attacked_again(one_world, tmp_path, monkeypatch):
     first = assault_boxes(plan(one_world, tmp_path, goals=("shift",), limit=1))
     monkeypatch.setattr("onelip.attacks.PGD.__call__", lambda *_a, **_k: pytest.fail("attacked again"))
+    shutil.rmtree(tmp_path / "proofs")  # what is proven is proven again
     again = assault_boxes(plan(one_world, tmp_path, goals=("shift",), limit=1, resume=True))
     assert again["attacked"] == first["attacked"]
     with pytest.raises(InputError, match="cannot be resumed"):

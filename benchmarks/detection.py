@@ -23,6 +23,7 @@ from onelip.apps.boxes.assault import AssaultBoxes, assault_boxes
 from onelip.apps.boxes.evaluate import evaluate_boxes
 from onelip.apps.boxes.opened import open_boxes_run
 from onelip.apps.boxes.plan import BoxPlan
+from onelip.apps.boxes.transfer import transfer
 from onelip.apps.common import parse_size
 from onelip.apps.runs import Run
 from onelip.smoothing import median_detection
@@ -71,6 +72,7 @@ def attacked(name: str, options: argparse.Namespace) -> dict[str, Any]:
             limit=options.attacked,
             pictures=0,
             goals=GOALS,
+            keep=True,
             steps=options.steps,
             score=options.score,
         )
@@ -134,6 +136,21 @@ def smoothed(name: str, options: argparse.Namespace) -> dict[str, Any]:
         "smoothed_recall": (found / max(objects, 1)).tolist(),
         "ours_recall": (ours / max(objects, 1)).tolist(),
     }
+
+
+def transferred(options: argparse.Namespace) -> dict[str, Any]:
+    """mAP@50 of each model (second name) under the perturbations found on each other one (first name)."""
+    found: dict[str, Any] = {}
+    for source in options.models:
+        for name in options.models:
+            if name == source:
+                continue
+            rows = transfer(options.out / source / "attacked", options.models[name])["rows"]
+            kept = [r for r in rows if r["criterion"] == "map50"]
+            found.setdefault(source, {})[name] = {
+                goal: {f"{r['eps']:g}": r["transferred"] for r in kept if r["goal"] == goal} for goal in GOALS
+            }
+    return found
 
 
 def curve(found: dict[str, Any], goal: str, criterion: str, what: str) -> list[float | None]:
@@ -233,6 +250,7 @@ def main() -> None:
         "goals": GOALS,
         "models": models,
         "ratios": ratios(models),
+        "transfer": transferred(options),
         "smoothing": smoothing,
     }
     common.write(f"detection-{options.name}", results, seed=0, notes=notes)

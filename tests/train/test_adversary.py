@@ -24,7 +24,9 @@ def test_linear_loss_gets_the_worst_perturbation() -> None:
 
 
 def test_ball_and_box_hold_where_both_bind() -> None:
-    x = torch.rand(3, 3, 6, 6, generator=torch.Generator().manual_seed(1)).round()  # at the corners of the box
+    x = torch.rand(
+        3, 3, 6, 6, generator=torch.Generator().manual_seed(1)
+    ).round()  # at the corners of the box
     model = models.create("fcn", classes=3, size="XS")
     moved = attacked(model, x, lambda images: model(images).square().sum(), eps=0.7, steps=3)
     assert ((moved >= 0) & (moved <= 1)).all()

@@ -137,3 +137,30 @@ def test_full_disk_keeps_the_last_checkpoint(tmp_path: Path, monkeypatch: pytest
     folder = tmp_path / "checkpoints"
     assert [p.name for p in folder.iterdir()] == ["last.ckpt"]  # whole, and no rest of the failed one
     assert read_checkpoint(folder / "last.ckpt")["epoch"] == 1
+
+
+def test_a_training_begins_with_the_weights_of_another(tmp_path: Path) -> None:
+    tiny = {"data.size": [32, 48], "data.images": 8, "val.images": 2, "optim.epochs": 1, "run.threads": 1}
+    first = train.fit("demo", out=tmp_path / "a", overrides=tiny)
+    # A step of 1e-12 moves nothing that float32 would show.
+    still = tiny | {"model.start": str(tmp_path / "a"), "optim.lr": 1e-12, "optim.min_lr": 0.0}
+    second = train.fit("demo", out=tmp_path / "b", overrides=still)
+    weights, fresh = (
+        dict(first.model.named_parameters()),
+        dict(train.fitting.make_model(second.recipe, 5).named_parameters()),
+    )
+    for name, weight in second.model.named_parameters():
+        torch.testing.assert_close(weight, weights[name], atol=1e-5, rtol=1e-4)
+    assert any(not torch.allclose(w, fresh[name], atol=1e-2) for name, w in weights.items())
+    assert train.load_recipe(tmp_path / "b" / "recipe.toml").model.start == str(tmp_path / "a")
+
+
+def test_a_start_that_does_not_fit_is_refused_before_anything_is_written(tmp_path: Path) -> None:
+    tiny = {"data.size": [32, 48], "data.images": 8, "val.images": 2, "optim.epochs": 1, "run.threads": 1}
+    train.fit("demo", out=tmp_path / "a", overrides=tiny)
+    other = tiny | {"model.start": str(tmp_path / "a"), "model.options": {"widths": [8, 16], "repeats": 1}}
+    with pytest.raises(IntegrityError, match="holds the weights of another model"):
+        train.fit("demo", out=tmp_path / "b", overrides=other)
+    with pytest.raises(IntegrityError, match="cannot be read as a checkpoint"):
+        train.fit("demo", out=tmp_path / "b", overrides=tiny | {"model.start": str(tmp_path / "none")})
+    assert not (tmp_path / "b").exists()

@@ -26,7 +26,7 @@ from .loading import train_loader, val_loader
 from .module import RECORD
 from .recipe import Recipe
 from .recipe_files import Overrides, load_recipe, to_toml
-from .resume import AtomicCheckpoints, check_same_recipe, read_checkpoint
+from .resume import AtomicCheckpoints, begin_with, check_same_recipe, read_checkpoint
 from .tasks import MEASURED, Parts, make_model, make_training, open_parts, unseen
 
 log = logging.getLogger("onelip.train")
@@ -82,7 +82,8 @@ def fit(
     Raises:
         ConfigError: the recipe is wrong, or `out` already holds a training and `resume` is not set.
         DataError: the data cannot be opened or read.
-        IntegrityError: the checkpoint is damaged, or of another model or recipe (the text names the key).
+        IntegrityError: the checkpoint, or that of `model.start`, is damaged, or of another model or recipe (the text
+            names the key).
         StorageError: the disk is full; the last checkpoint stays.
         NonFiniteError: the loss became NaN or infinite.
         KeyboardInterrupt: interrupted; the last checkpoint stays.
@@ -97,9 +98,11 @@ def fit(
     if settings.run.threads:
         torch.set_num_threads(settings.run.threads)
     parts = open_parts(settings)
-    atomic_write(folder / "recipe.toml", to_toml(settings))
     torch.manual_seed(settings.seed)
     model = make_model(settings, len(parts.train.classes))
+    if settings.model.start and start is None:
+        begin_with(model, settings.model.start)
+    atomic_write(folder / "recipe.toml", to_toml(settings))
     began = time.perf_counter()
     history = _run(settings, model, parts, folder, start, progress)
     model.eval()

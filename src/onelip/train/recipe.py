@@ -16,7 +16,10 @@ def _require(legal: bool, key: str, received: object, expected: str) -> None:
 
 @dataclass(frozen=True)
 class ModelPart:
-    """What `onelip.models.create` is asked for; `constraint = "none"` makes the unconstrained twin."""
+    """What `onelip.models.create` is asked for; `constraint = "none"` makes the unconstrained twin.
+
+    `start` is the folder of a training of the same model whose last weights this one begins with.
+    """
 
     name: str = "deeplabv3"
     size: str = "S"
@@ -26,6 +29,7 @@ class ModelPart:
     mean: float | tuple[float, ...] = 0.5
     std: float | tuple[float, ...] = 0.5
     options: dict[str, Any] = field(default_factory=dict)
+    start: str = ""
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from pytorch_lightning.plugins.io import CheckpointIO
+from torch import nn
 
 from ..core.errors import IntegrityError, explain
 from ..core.files import atomic_write
@@ -62,6 +63,30 @@ def read_checkpoint(path: Path, device: Any = "cpu") -> dict[str, Any]:
             )
         ) from error
     return checkpoint
+
+
+def begin_with(model: nn.Module, training: str | Path) -> None:
+    """Give a model the last weights of another training of the same model.
+
+    Raises:
+        IntegrityError: the training has no readable checkpoint, or its weights are those of another model.
+    """
+    path = Path(training) / "checkpoints" / "last.ckpt"
+    found = read_checkpoint(path).get("state_dict", {})
+    state = {k.removeprefix("model."): v for k, v in found.items() if k.startswith("model.")}
+    shapes = {k: tuple(v.shape) for k, v in model.state_dict().items()}
+    received = {k: tuple(v.shape) for k, v in state.items()}
+    wrong = [k for k in sorted({*shapes, *received}) if shapes.get(k) != received.get(k)]
+    if wrong:
+        raise IntegrityError(
+            explain(
+                f"{path} holds the weights of another model",
+                received=f"{wrong[0]} of shape {received.get(wrong[0])}",
+                expected=f"shape {shapes.get(wrong[0])}",
+                fix="give the folder of a training with the same [model]",
+            )
+        )
+    model.load_state_dict(state)
 
 
 def check_same_recipe(record: Any, recipe: Recipe) -> None:

@@ -128,6 +128,22 @@ class CriterionRow(TypedDict):
     undefined: int
 
 
+class DetectionRow(TypedDict):
+    """One line of section `criteria` of a detector: a criterion over all images, without an attack.
+
+    Section `rows` has an entry for each eps with `eps`, `rms`, `rms_255` and `<key>`: certified, None where `why` says
+    why not. Beside the head such a result has `task` ("detection"), `regression`, `threshold`, `iou`, and the sections
+    `best` (threshold of the largest recall with `allowed` false detections), `by_class` (quartiles of radii), `silent`
+    (the same of images), `capped` (images that count as lost) and `sheets` (single images).
+    """
+
+    key: str
+    higher_is_better: bool
+    unit: str  # "share" or "count", of an image
+    why: str
+    clean: float | None
+
+
 def lacking(result: Mapping[str, Any]) -> list[str]:
     """Names of what a report needs and does not find; the head, and at least one section."""
     missing = [key for key in Head.__annotations__ if key not in result]

@@ -77,7 +77,19 @@ def _show_radii(results: dict[str, Any]) -> None:
             if not row["objects"] or (kind != "vanish" and len(results["by_class"]) == 1):
                 continue
             quartiles = (radius_text(radii[q]) for q in ("lower_quartile", "median", "upper_quartile"))
-            rows.append((row["class"], text, *quartiles, row["objects"], row["found"], radii["zero"]))
+            rows.append(
+                (
+                    row["class"],
+                    text,
+                    *quartiles,
+                    row["objects"],
+                    row["found"],
+                    radii["zero"],
+                    radii["undefined"],
+                )
+            )
     if rows:
         columns = ["class", "below it the object is", "lower quartile", "median", "upper quartile", "objects"]
-        show_table("Certified radius of an object, alone", [*columns, "clean " + what, "radius 0"], rows)
+        show_table(
+            "Certified radius of an object, alone", [*columns, "clean " + what, "radius 0", "capped"], rows
+        )

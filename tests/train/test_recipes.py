@@ -103,7 +103,7 @@ def test_a_preset_stands_for_its_keys_and_keys_beside_it_win(tmp_path: Path) -> 
     path = tmp_path / "mine.toml"
     path.write_text('[loss]\npreset = "accurate"\nmargin = 0.5\n')
     recipe = load_recipe(path)
-    assert recipe.loss.tau == LOSS_PRESETS["accurate"]["tau"]
+    assert recipe.loss.tau == LOSS_PRESETS["accurate"]["loss.tau"]
     assert recipe.loss.margin == 0.5
     with pytest.raises(ConfigError, match=r"loss.preset.*'strong'.*strongly-robust"):
         load_recipe("scenes", ["loss.preset=strong"])

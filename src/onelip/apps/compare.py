@@ -90,7 +90,8 @@ def compare(
         "out": out,
     }
     if detects(model):
-        from onelip.apps.boxes.comparison import ComparisonBoxes, compare_boxes
+        from onelip.apps.boxes.comparison import compare_boxes
+        from onelip.apps.boxes.comparison_plan import ComparisonBoxes
 
         refuse({"--n0": n0, "--correction": correction}, "a detector")
         boxes = ComparisonBoxes(

@@ -40,16 +40,33 @@ def report(
 
 def _show(results: list[dict[str, Any]]) -> None:
     """The main figures of each result, as far as it has them."""
-    from onelip.report.detection import shown
-    from onelip.report.lines import NAMES
-
     certified = [
         (r["model"]["name"], row["eps"], percent(row["accuracy_micro"]), percent(row["stability_micro"]))
         for r in results
         for row in r.get("rows", [])
         if r.get("task") != "detection"
     ]
-    found = [
+    tables = (
+        ("Certified", ["model", "eps", "accuracy", "stability"], certified),
+        ("Certified detections", ["model", "eps", "criterion", "clean", "certified"], _detections(results)),
+        ("Certified and attacked", ["model", "eps", "criterion", *VALUES], _attacked(results)),
+        (
+            "Beside smoothing",
+            ["model", "eps", "method", "criterion", "certified", "forward passes"],
+            _compared(results),
+        ),
+    )
+    for title, columns, rows in tables:
+        if rows:
+            show_table(title, columns, rows)
+
+
+def _detections(results: list[dict[str, Any]]) -> list[tuple[Any, ...]]:
+    """Certified criteria of detectors."""
+    from onelip.report.detection import shown
+    from onelip.report.lines import NAMES
+
+    return [
         (
             r["model"]["name"],
             row["eps"],
@@ -63,7 +80,13 @@ def _show(results: list[dict[str, Any]]) -> None:
         if not c["why"]
         for row in r.get("rows", [])
     ]
-    attacked = [
+
+
+def _attacked(results: list[dict[str, Any]]) -> list[tuple[Any, ...]]:
+    """What is certified, and what attacks left."""
+    from onelip.report.detection import shown
+
+    return [
         (
             r["model"]["name"],
             row["eps"],
@@ -73,7 +96,13 @@ def _show(results: list[dict[str, Any]]) -> None:
         for r in results
         for row in r.get("attacked", [])
     ]
-    compared = [
+
+
+def _compared(results: list[dict[str, Any]]) -> list[tuple[Any, ...]]:
+    """Certified values beside those of smoothing."""
+    from onelip.report.lines import NAMES
+
+    return [
         (
             r["model"]["name"],
             row["eps"],
@@ -85,12 +114,3 @@ def _show(results: list[dict[str, Any]]) -> None:
         for r in results
         for row in r.get("comparison", [])
     ]
-    if certified:
-        show_table("Certified", ["model", "eps", "accuracy", "stability"], certified)
-    if found:
-        show_table("Certified detections", ["model", "eps", "criterion", "clean", "certified"], found)
-    if attacked:
-        show_table("Certified and attacked", ["model", "eps", "criterion", *VALUES], attacked)
-    if compared:
-        columns = ["model", "eps", "method", "criterion", "certified", "forward passes"]
-        show_table("Beside smoothing", columns, compared)

@@ -93,11 +93,16 @@ DETECTION_LOSSES = ("fcos", "fcos-hinge")
 LOSSES = ("tau-cce", "jaccard", "cosine", "hkr", *DETECTION_LOSSES)
 
 LOSS_PRESETS: dict[str, dict[str, Any]] = {
-    "accurate": {"name": "jaccard", "tau": 300.0, "margin": 0.0},
-    "slightly-robust": {"name": "jaccard", "tau": 150.0, "margin": 0.01},
-    "strongly-robust": {"name": "jaccard", "tau": 100.0, "margin": 0.015},
+    "accurate": {"loss.name": "jaccard", "loss.tau": 300.0, "loss.margin": 0.0},
+    "slightly-robust": {"loss.name": "jaccard", "loss.tau": 150.0, "loss.margin": 0.01},
+    "strongly-robust": {
+        "loss.name": "jaccard",
+        "loss.tau": 150.0,
+        "loss.margin": 0.01,
+        "augment.attack": 1.0,
+    },
 }
-"""How much margin a LipNet is asked for: `loss.preset = "strongly-robust"` in a recipe stands for these keys."""
+"""How much robustness a LipNet is asked for: `loss.preset = "strongly-robust"` in a recipe stands for these keys."""
 
 
 @dataclass(frozen=True)

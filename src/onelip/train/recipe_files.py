@@ -112,7 +112,7 @@ def _expand(flat: Mapping[str, Any]) -> dict[str, Any]:
         raise ConfigError(
             explain(f"recipe: `{_PRESET}` is wrong", received=repr(preset), expected=", ".join(LOSS_PRESETS))
         )
-    return {f"loss.{key}": value for key, value in LOSS_PRESETS[preset].items()} | rest
+    return LOSS_PRESETS[preset] | rest
 
 
 def _parse(overrides: Overrides) -> dict[str, Any]:

@@ -8,7 +8,8 @@ import pytest
 import torch
 
 import onelip
-from onelip.apps.boxes.comparison import ComparisonBoxes, compare_boxes
+from onelip.apps.boxes.comparison import compare_boxes
+from onelip.apps.boxes.comparison_plan import ComparisonBoxes
 from onelip.core.errors import InputError
 
 EPS, SIGMA = (0.003, 0.05, 1.0), 0.05

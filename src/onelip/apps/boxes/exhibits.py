@@ -22,7 +22,7 @@ Record = dict[str, Any]
 
 def picture(opened: OpenedBoxes, index: int) -> Path:
     """Where the picture of an image lies."""
-    name = Path(opened.dataset.ids[index]).name
+    name = Path(opened.dataset.ids[index]).stem
     return opened.run.out / "pictures" / f"{index:05d}-{name}-attack.png"
 
 

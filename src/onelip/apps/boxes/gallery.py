@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 def path(opened: OpenedBoxes, index: int) -> Path:
     """Where the picture of an image lies."""
-    return opened.run.out / "pictures" / f"{index:05d}-{Path(opened.dataset.ids[index]).name}.png"
+    return opened.run.out / "pictures" / f"{index:05d}-{Path(opened.dataset.ids[index]).stem}.png"
 
 
 def draw(opened: OpenedBoxes, plan: BoxPlan, index: int, certificate: DetectionCertificate) -> None:

@@ -96,9 +96,9 @@ def test_files_are_checked_like_overrides(tmp_path: Path) -> None:
 
 
 def test_a_preset_stands_for_its_keys_and_keys_beside_it_win(tmp_path: Path) -> None:
-    taus = [load_recipe("scenes", [f"loss.preset={name}"]).loss.tau for name in LOSS_PRESETS]
-    assert taus == sorted(taus, reverse=True)
-    assert len(set(taus)) == 3
+    recipes = [load_recipe("scenes", [f"loss.preset={name}"]) for name in LOSS_PRESETS]
+    asked = [(-recipe.loss.tau, recipe.loss.margin, recipe.augment.attack) for recipe in recipes]
+    assert asked == [(-300.0, 0.0, 0.0), (-150.0, 0.01, 0.0), (-150.0, 0.01, 1.0)]
     assert load_recipe("scenes", ["loss.tau=7", "loss.preset=accurate"]).loss.tau == 7.0
     path = tmp_path / "mine.toml"
     path.write_text('[loss]\npreset = "accurate"\nmargin = 0.5\n')

@@ -2,35 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import readme_boxes as boxes
 from onelip.core.numbers import round_up
+from readme_source import HERE, load, percent, percent_up, source
 
-HERE = Path(__file__).parent
 CURVE = ("pixel_accuracy", "certified@0.05", "certified@0.1", "certified@0.17", "certified@0.5")
-
-
-def load(name: str) -> dict[str, Any]:
-    """Read one result."""
-    record: dict[str, Any] = json.loads((HERE / "results" / f"{name}.json").read_text())
-    return record
-
-
-def source(record: dict[str, Any]) -> str:
-    """Say where and when a result was measured."""
-    machine = record["machine"]
-    place = f"{machine['processor']}, {machine['cores']} cores, torch {record['versions']['torch']}"
-    return f"From `benchmarks/results/{record['benchmark']}.json` ({record['date'][:10]}, {place})."
-
-
-def percent(value: float) -> str:
-    """Print a share in per cent; certified shares are rounded down."""
-    return f"{int(value * 10_000) / 100:.2f} %"
 
 
 def segmentation() -> str:
@@ -148,11 +130,6 @@ def runway_rows(key: str, average: str, eps: tuple[float, ...]) -> list[str]:
     return rows
 
 
-def percent_up(value: float) -> str:
-    """Print an attacked share in per cent, an upper bound, rounded up."""
-    return f"{math.ceil(value * 10_000 - 1e-9) / 100:.2f} %"
-
-
 def runways() -> str:
     """Tabulate the IoU of the runway: what is certified, and what the attack left, beside a published figure."""
     record = load("runways")
@@ -259,6 +236,9 @@ def main() -> None:
         tables["README.md"].append(runways)
         tables["docs/runways.md"] += [runways, runway_details]
         write_cards()
+    if (HERE / "results" / "detection-runways.json").is_file():
+        tables["README.md"].append(boxes.detection)
+        tables["docs/detection.md"] = [boxes.detection, boxes.detection_details]
     for page, makers in tables.items():
         path = HERE.parent / page
         text = path.read_text()

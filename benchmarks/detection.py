@@ -27,12 +27,14 @@ from onelip.apps.boxes.transfer import transfer
 from onelip.apps.common import parse_size
 from onelip.apps.runs import Run
 from onelip.smoothing import median_detection
+from readme_boxes import named
 
 MODELS = {"LipNet": "runway-fcos", "standard": "runway-fcos-standard"}
 EPS = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
 ASKED = (0.1, 0.25, 0.5)  # certified recall with few false alarms
-# The attack goes on below the threshold: average precision counts detections of any score.
-GOALS = ("vanish@0.05", "fabricate@0.9")
+# "vanish" is the best of four losses and goes on below the threshold, since average precision counts detections of any
+# score; "tog" is the loss on all logits that published attacks use.
+GOALS = ("vanish@0.05", "vanish:tog", "fabricate@0.9")
 # mAP@50 on LARD of an FCOS, ratios LipNet / standard at eps 10, from a slide that states neither resolution nor steps.
 DECK = {"vanish": 1.37, "fabricate": 3.3, "clean": 0.87}
 IMAGES = Path(__file__).parent.parent / "docs" / "images"
@@ -175,7 +177,7 @@ def draw(models: dict[str, Any], options: argparse.Namespace) -> None:
     """One panel a goal: mAP@50 over eps, attacked, under noise, and what is proven."""
     import matplotlib.pyplot as plt
 
-    figure, axes = plt.subplots(1, len(GOALS), figsize=(4.6 * len(GOALS), 3.4), sharey=True)
+    figure, axes = plt.subplots(1, len(GOALS), figsize=(4.2 * len(GOALS), 3.4), sharey=True)
     for axis, goal in zip(axes, GOALS, strict=True):
         for (name, found), colour in zip(models.items(), ("#0072b2", "#d55e00", "#009e73"), strict=False):
             for what, style, width in (
@@ -192,7 +194,7 @@ def draw(models: dict[str, Any], options: argparse.Namespace) -> None:
                     continue
                 label = f"{name}, {what}" + (" recall" if key != "map50" else "")
                 axis.plot(EPS, values, style, color=colour, linewidth=width, markersize=3, label=label)
-        axis.set(xscale="log", xlabel="eps, l2 norm of the perturbation", title=goal.partition("@")[0])
+        axis.set(xscale="log", xlabel="eps, l2 norm of the perturbation", title=named(goal))
         axis.set_ylim(-0.02, 1.02)
         axis.grid(alpha=0.3)
     axes[0].set_ylabel("mAP@50")

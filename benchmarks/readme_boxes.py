@@ -25,7 +25,7 @@ def attacked_rows(results: dict[str, Any], names: Sequence[str] = ()) -> list[st
         for goal in results["goals"]:
             chosen = {r["eps"]: r for r in found if (r["goal"], r["criterion"]) == (goal, "map50")}
             values = " | ".join(cell(chosen[e]["attacked"]) for e in SHOWN)
-            rows.append(f"| {name} | {kind(goal)} | {cell(chosen[SHOWN[0]]['clean'])} | {values} |")
+            rows.append(f"| {name} | {named(goal)} | {cell(chosen[SHOWN[0]]['clean'])} | {values} |")
         noise = " | ".join(cell(chosen[e]["noise"]) for e in SHOWN)
         rows.append(f"| {name} | random noise | {cell(chosen[SHOWN[0]]['clean'])} | {noise} |")
     return rows
@@ -34,10 +34,20 @@ def attacked_rows(results: dict[str, Any], names: Sequence[str] = ()) -> list[st
 def kind(goal: str) -> str:
     """A goal without its form and score.
 
-    >>> kind("vanish:either@0.05")
+    >>> kind("vanish:tog@0.05")
     'vanish'
     """
     return goal.partition("@")[0].partition(":")[0]
+
+
+def named(goal: str) -> str:
+    """A goal in words.
+
+    >>> named("vanish:tog"), named("vanish@0.05")
+    ('vanish, loss on all logits', 'vanish, the worst of four losses')
+    """
+    forms = {"vanish": "vanish, the worst of four losses", "vanish:tog": "vanish, loss on all logits"}
+    return forms.get(goal.partition("@")[0], kind(goal))
 
 
 def sandwich_rows(results: dict[str, Any]) -> list[str]:
@@ -109,7 +119,7 @@ def ratio_text(results: dict[str, Any]) -> str:
     parts = []
     for goal, row in ratios["measured"].items():
         value = "no limit, the twin has 0" if row["ratio"] is None else f"{row['ratio']:.2f}"
-        parts.append(f"{kind(goal)} {value} (published {ratios['published'][kind(goal)]:g})")
+        parts.append(f"{named(goal)}: {value} (published {ratios['published'][kind(goal)]:g})")
     return f"mAP@50 of the LipNet over that of its twin at eps {ratios['eps']:g}: {', '.join(parts)}."
 
 

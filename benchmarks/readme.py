@@ -145,7 +145,8 @@ def runways() -> str:
         f"IoU of the runway in rendered test images of {size}: clean over all {first['images']}, then over the "
         f"{first['attacked_images']} that are attacked, where each cell says certified to attacked. The truth lies "
         f"between. {source(record)}\n\nPublished for LARD, clean to attacked with 1.0: {published}. What plain PGD "
-        f"({first['plain']['steps']} steps, eps {first['plain']['eps']:g}) leaves here: {weaker}."
+        f"({first['plain']['steps']} steps, eps {first['plain']['eps']:g}) leaves here of all "
+        f"{first['plain']['images']}: {weaker}."
     )
     return "\n".join([*rows, "", text])
 

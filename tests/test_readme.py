@@ -38,8 +38,9 @@ def test_the_make_targets_of_the_readme_exist():
     assert all(f"\n{target}:" in targets for target in named)
 
 
-def test_the_measured_tables_are_what_the_benchmark_files_say():
+def test_the_measured_tables_are_what_the_benchmark_files_say(monkeypatch):
     root = Path(__file__).parent.parent
+    monkeypatch.syspath_prepend(str(root / "benchmarks"))
     tables = runpy.run_path(str(root / "benchmarks" / "readme.py"))
     for name in ("segmentation", "smoothing", "sandwich", "layers"):
         assert tables[name]() in README
@@ -49,3 +50,7 @@ def test_the_measured_tables_are_what_the_benchmark_files_say():
     if (root / "benchmarks" / "results" / "runways.json").is_file():
         assert tables["runways"]() in page
         assert tables["runway_details"]() in page
+    page = (root / "docs" / "detection.md").read_text()
+    if (root / "benchmarks" / "results" / "detection-runways.json").is_file():
+        assert tables["boxes"].detection() in README
+        assert tables["boxes"].detection_details() in page

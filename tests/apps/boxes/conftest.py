@@ -34,14 +34,14 @@ def score_of(model, images):
     return round(torch.sigmoid(logits.flatten().quantile(0.97) / model.temperature).item(), 4)
 
 
-def write_objects(folder, model, score):
+def write_objects(folder, model, score, images):
     """A JSON of COCO whose objects are what the detector sees, one image excepted."""
     table = {
         "images": [],
         "annotations": [],
         "categories": [{"id": k, "name": n} for k, n in enumerate(NAMES)],
     }
-    for index in range(5):
+    for index in range(images):
         name = f"{index}.png"
         picture = torch.from_numpy(np.array(Image.open(folder / name))).permute(2, 0, 1)[None] / 255.0
         table["images"].append({"id": index, "file_name": name, "height": SIZE[0], "width": SIZE[1]})
@@ -57,17 +57,24 @@ def write_objects(folder, model, score):
     (folder / "val.json").write_text(json.dumps(table))
 
 
-def build(folder, kind):
+def build(folder, kind, images=5):
     """Kind of regression, folder of a model, JSON of the objects that it sees, and a threshold."""
     random = np.random.default_rng(0)
-    for index in range(5):
+    for index in range(images):
         pixels = random.integers(0, 256, (*SIZE, 3), dtype=np.uint8)
         Image.fromarray(pixels).save(folder / f"{index}.png")
     model = onelip.load(save_model(folder, kind))
-    stack = [torch.from_numpy(np.array(Image.open(folder / f"{i}.png"))).permute(2, 0, 1) for i in range(5)]
+    names = [folder / f"{index}.png" for index in range(images)]
+    stack = [torch.from_numpy(np.array(Image.open(name))).permute(2, 0, 1) for name in names]
     score = score_of(model, torch.stack(stack) / 255.0)
-    write_objects(folder, model, score)
+    write_objects(folder, model, score, images)
     return kind, folder / kind, folder / "val.json", score
+
+
+@pytest.fixture(scope="session")
+def build_world():
+    """What makes one."""
+    return build
 
 
 @pytest.fixture(scope="session", params=["lipschitz", "free"])

@@ -7,10 +7,8 @@ import math
 import shlex
 import textwrap
 
-import numpy as np
 import pytest
 import torch
-from PIL import Image
 
 import onelip
 from onelip.apps.arguments import join_lists
@@ -21,74 +19,20 @@ from onelip.apps.boxes.summary import worst
 from onelip.report.detection import shown
 
 SIZE, EPS = (32, 48), (0.0005, 0.003, 0.02)
-NAMES = ("red", "blue")
-
-
-def save_model(folder, regression):
-    torch.manual_seed(3)
-    options = {"kappa": 0.2, "temperature": 0.5, "strides": (8, 16), "channels": 8, "widths": (8, 8, 16)}
-    model = onelip.models.create(
-        "fcos", classes=2, size="XS", regression=regression, depths=(1, 1, 1), **options
-    )
-    with torch.no_grad():
-        for _ in range(2):
-            model(torch.rand(4, 3, *SIZE))
-    model.eval().save(folder / regression, size=SIZE)
-    return folder / regression
-
-
-def score_of(model, images):
-    """A score that three in a hundred logits exceed."""
-    with torch.no_grad():
-        logits = model.raw(images).logits
-    return round(torch.sigmoid(logits.flatten().quantile(0.97) / model.temperature).item(), 4)
-
-
-def write_objects(folder, model, score):
-    """A JSON of COCO whose objects are what the detector sees, one image excepted."""
-    table = {
-        "images": [],
-        "annotations": [],
-        "categories": [{"id": k, "name": n} for k, n in enumerate(NAMES)],
-    }
-    for index in range(4):
-        name = f"{index}.png"
-        picture = torch.from_numpy(np.array(Image.open(folder / name))).permute(2, 0, 1)[None] / 255.0
-        table["images"].append({"id": index, "file_name": name, "height": SIZE[0], "width": SIZE[1]})
-        seen = model.predict(picture, score)[0] if index != 3 else {"boxes": [], "labels": []}
-        for box, label in zip(seen["boxes"][:3], seen["labels"][:3], strict=True):
-            x1, y1, x2, y2 = (float(v) for v in box)
-            if min(x2 - x1, y2 - y1) > 2.0:
-                number = len(table["annotations"])
-                place = {"bbox": [x1, y1, x2 - x1, y2 - y1], "area": 1.0, "iscrowd": 0}
-                table["annotations"].append(
-                    {"id": number, "image_id": index, "category_id": int(label), **place}
-                )
-    (folder / "val.json").write_text(json.dumps(table))
 
 
 @pytest.fixture(scope="module")
-def bounded(tmp_path_factory):
+def bounded(build_world, tmp_path_factory):
     """A detector with Lipschitz boxes, the objects that it sees, and a threshold."""
-    return make(tmp_path_factory.mktemp("lipschitz"), "lipschitz")
+    return build_world(tmp_path_factory.mktemp("lipschitz"), "lipschitz", 4)
 
 
 @pytest.fixture(scope="module", params=["lipschitz", "free"])
-def world(request, bounded, tmp_path_factory):
+def world(request, bounded, build_world, tmp_path_factory):
     """The same for both kinds of regression."""
-    return bounded if request.param == "lipschitz" else make(tmp_path_factory.mktemp("free"), "free")
-
-
-def make(folder, regression):
-    random = np.random.default_rng(0)
-    for index in range(4):
-        pixels = random.integers(0, 256, (*SIZE, 3), dtype=np.uint8)
-        Image.fromarray(pixels).save(folder / f"{index}.png")
-    model = onelip.load(save_model(folder, regression))
-    stack = [torch.from_numpy(np.array(Image.open(folder / f"{i}.png"))).permute(2, 0, 1) for i in range(4)]
-    score = score_of(model, torch.stack(stack) / 255.0)
-    write_objects(folder, model, score)
-    return regression, folder / regression, folder / "val.json", score
+    if request.param == "lipschitz":
+        return bounded
+    return build_world(tmp_path_factory.mktemp("free"), "free", 4)
 
 
 def words(world, out, *more):

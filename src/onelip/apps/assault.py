@@ -56,11 +56,6 @@ class Assault(Run):
         return Aim.of(self.goal)
 
     @property
-    def asked(self) -> list[float]:
-        """The eps asked for, in order."""
-        return sorted(set(self.eps))
-
-    @property
     def shell(self) -> str:
         """The command that does this."""
         parts = [f"onelip attack {self.model} {self.data} --goal {self.goal} --attack {self.attack}"]

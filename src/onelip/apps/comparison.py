@@ -48,11 +48,6 @@ class Comparison(Run):
     attack_steps: int = 0
 
     @property
-    def asked(self) -> list[float]:
-        """The eps asked for, in order."""
-        return sorted(set(self.eps))
-
-    @property
     def shell(self) -> str:
         """The command that does this."""
         parts = [f"onelip compare {self.model} {self.data}"]

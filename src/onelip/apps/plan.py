@@ -40,11 +40,6 @@ class Plan(Run):
         return [f"{key}={value!r}" for key, value in self.thresholds]
 
     @property
-    def asked(self) -> list[float]:
-        """The eps asked for, in order."""
-        return sorted(set(self.eps))
-
-    @property
     def grid(self) -> list[float]:
         """All eps at which the curves are known: a grid that is finer near 0, and those asked for."""
         return self._points(GRID)

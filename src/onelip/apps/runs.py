@@ -44,6 +44,11 @@ class Run:
         """Name of the model in tables: its folder, or the one above where that says nothing."""
         return short_name(self.model)
 
+    @property
+    def asked(self) -> list[float]:
+        """The eps asked for, in order."""
+        return sorted(set(self.eps))
+
     def options(self) -> list[str]:
         """The shared options as they are written on the command line, those that differ from the default."""
         parts = [f"--split {self.split}", "--eps " + " ".join(f"{e!r}" for e in self.eps)]

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
-import shlex
 from typing import TYPE_CHECKING, Any
 
 from onelip.apps.boxes import exhibits
 from onelip.apps.boxes.aims import goal_of
 from onelip.apps.boxes.damage import attacked, by_eps, measured, proven, shortest
 from onelip.apps.boxes.detections import LOW, stored
-from onelip.apps.boxes.opened import OpenedBoxes, open_boxes_run
+from onelip.apps.boxes.opened import BoxRun, OpenedBoxes, open_boxes_run
 from onelip.apps.boxes.tally import Proof, Record, results
 from onelip.apps.common import model_folder
 from onelip.apps.records import Records
-from onelip.apps.runs import Run, clock, progress, spread
+from onelip.apps.runs import clock, progress, spread
 from onelip.attacks import PGD, AttackResult, BoxGoal, MinNorm, RandomNoise
 from onelip.core import errors, files
 from onelip.layers import fold
@@ -27,7 +26,7 @@ if TYPE_CHECKING:
 
 
 @dataclasses.dataclass(frozen=True)
-class AssaultBoxes(Run):
+class AssaultBoxes(BoxRun):
     """What `onelip attack` was asked to do to a detector.
 
     Attributes:
@@ -37,9 +36,6 @@ class AssaultBoxes(Run):
         control: measure random noise of the same norm, too.
         smallest: search for the smallest perturbation that reaches each goal, up to the largest eps.
         keep: keep the perturbations of all images, for `onelip.apps.boxes.transfer`.
-        score: threshold of the scores.
-        iou: overlap from which on a detection is on an object.
-        classes: of the data set, in the order of the model's; all of them by default.
     """
 
     goals: tuple[str, ...] = ("vanish",)
@@ -48,20 +44,6 @@ class AssaultBoxes(Run):
     control: bool = True
     smallest: bool = False
     keep: bool = False
-    score: float = 0.5
-    iou: float = 0.5
-    classes: tuple[str, ...] = ()
-
-    @property
-    def asked(self) -> list[float]:
-        """The eps asked for, in order."""
-        return sorted(set(self.eps))
-
-    def boxes_options(self) -> list[str]:
-        """The options of detectors as they are written on the command line."""
-        parts = [f"--score {self.score!r}"] if self.score != 0.5 else []
-        parts += [f"--iou {self.iou!r}"] if self.iou != 0.5 else []
-        return parts + (["--classes " + " ".join(map(shlex.quote, self.classes))] if self.classes else [])
 
     @property
     def shell(self) -> str:
@@ -76,11 +58,9 @@ class AssaultBoxes(Run):
     @property
     def python(self) -> str:
         """The Python that does this, without tables and pictures."""
-        options = f", size={self.size}" if self.size else ""
-        options += f", classes={list(self.classes)}" if self.classes else ""
         goals = [goal_of(name, threshold=self.score, iou=self.iou) for name in self.goals]
         lines = [
-            f'dataset = onelip.data.open_boxes("{self.data}", "{self.split}"{options})',
+            self.python_dataset(),
             f'model = onelip.fold(onelip.load("{model_folder(self.model)}"))',
             f"certifier = onelip.certify.DetectionCertifier(model, {self.score!r})",
             f"count = min({self.limit}, len(dataset)) or len(dataset)",

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import shlex
 from dataclasses import dataclass
 
+from onelip.apps.boxes.opened import BoxRun
 from onelip.apps.common import model_folder
-from onelip.apps.runs import Run
 
 
 @dataclass(frozen=True)
-class ComparisonBoxes(Run):
+class ComparisonBoxes(BoxRun):
     """What `onelip compare` was asked to do with a detector.
 
     Attributes:
@@ -20,9 +19,6 @@ class ComparisonBoxes(Run):
         alpha: accepted probability of error for one image.
         batch_size: noisy copies in one forward pass.
         attack_steps: steps of the attack; 0: none.
-        score: threshold of the scores.
-        iou: overlap from which on a detection is on an object.
-        classes: of the data set, in the order of the model's; all of them by default.
     """
 
     sigmas: tuple[float, ...] = (0.1, 0.2)
@@ -31,14 +27,6 @@ class ComparisonBoxes(Run):
     alpha: float = 1e-3
     batch_size: int = 8
     attack_steps: int = 0
-    score: float = 0.5
-    iou: float = 0.5
-    classes: tuple[str, ...] = ()
-
-    @property
-    def asked(self) -> list[float]:
-        """The eps asked for, in order."""
-        return sorted(set(self.eps))
 
     @property
     def shell(self) -> str:
@@ -48,18 +36,16 @@ class ComparisonBoxes(Run):
         parts += [f"--base {self.base}"] if self.base else []
         parts.append(f"--n {self.n} --alpha {self.alpha!r} --batch-size {self.batch_size}")
         parts.append(f"--attack-steps {self.attack_steps} --score {self.score!r} --iou {self.iou!r}")
-        parts += ["--classes " + " ".join(map(shlex.quote, self.classes))] if self.classes else []
+        parts += self.classes_option()
         return " ".join([*parts, *self.options()])
 
     @property
     def python(self) -> str:
         """The Python that does this, without attack, times, tables."""
-        options = f", size={self.size}" if self.size else ""
-        options += f", classes={list(self.classes)}" if self.classes else ""
         sampling = f"n={self.n}, alpha={self.alpha!r}, threshold={self.score!r}, seed={self.seed} + index"
         lines = [
             "from collections import Counter",
-            f'dataset = onelip.data.open_boxes("{self.data}", "{self.split}"{options})',
+            self.python_dataset(),
             f'certifier = onelip.certify.DetectionCertifier(onelip.load("{model_folder(self.model)}"), {self.score!r})',
             f'base = onelip.fold(onelip.load("{model_folder(self.base or self.model)}"))',
             f"count = min({self.limit}, len(dataset)) or len(dataset)",

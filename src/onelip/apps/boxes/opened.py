@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -17,6 +18,37 @@ if TYPE_CHECKING:
     from onelip.certify import DetectionCertificate, DetectionCertifier
     from onelip.data.boxes import DetectionDataset
     from onelip.models import LipModel
+
+
+@dataclass(frozen=True)
+class BoxRun(Run):
+    """What a command over images with boxes was asked to do.
+
+    Attributes:
+        score: threshold of the scores.
+        iou: overlap from which on a detection is on an object.
+        classes: of the data set, in the order of the model's; all of them by default.
+    """
+
+    score: float = 0.5
+    iou: float = 0.5
+    classes: tuple[str, ...] = ()
+
+    def boxes_options(self) -> list[str]:
+        """The options of detectors as they are written on the command line, those that differ from the default."""
+        parts = [f"--score {self.score!r}"] if self.score != 0.5 else []
+        parts += [f"--iou {self.iou!r}"] if self.iou != 0.5 else []
+        return [*parts, *self.classes_option()]
+
+    def classes_option(self) -> list[str]:
+        """The classes as they are written on the command line."""
+        return ["--classes " + " ".join(map(shlex.quote, self.classes))] if self.classes else []
+
+    def python_dataset(self) -> str:
+        """The line of Python that opens the data set."""
+        options = f", size={self.size}" if self.size else ""
+        options += f", classes={list(self.classes)}" if self.classes else ""
+        return f'dataset = onelip.data.open_boxes("{self.data}", "{self.split}"{options})'
 
 
 @dataclass(frozen=True)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import shlex
 from dataclasses import dataclass
 
+from onelip.apps.boxes.opened import BoxRun
 from onelip.apps.common import model_folder
-from onelip.apps.runs import Run
 from onelip.certify.boxes.curves import THRESHOLDS
 
 GRID = 25  # points of the curve between 0 and a little more than the largest eps asked for
@@ -14,23 +14,8 @@ ALARMS = (0, 1)  # false detections that are allowed in an image
 
 
 @dataclass(frozen=True)
-class BoxPlan(Run):
-    """What `onelip certify` was asked to do with a detector.
-
-    Attributes:
-        score: threshold of the scores.
-        iou: overlap from which on a detection is on an object.
-        classes: of the data set, in the order of the model's; all of them by default.
-    """
-
-    score: float = 0.5
-    iou: float = 0.5
-    classes: tuple[str, ...] = ()
-
-    @property
-    def asked(self) -> list[float]:
-        """The eps asked for, in order."""
-        return sorted(set(self.eps))
+class BoxPlan(BoxRun):
+    """What `onelip certify` was asked to do with a detector."""
 
     @property
     def grid(self) -> list[float]:
@@ -47,19 +32,14 @@ class BoxPlan(Run):
     def shell(self) -> str:
         """The command that does this."""
         parts = [f"onelip certify {shlex.quote(self.model)} {shlex.quote(self.data)}"]
-        parts += [f"--score {self.score!r}"] if self.score != 0.5 else []
-        parts += [f"--iou {self.iou!r}"] if self.iou != 0.5 else []
-        parts += ["--classes " + " ".join(map(shlex.quote, self.classes))] if self.classes else []
-        return " ".join([*parts, *self.options()])
+        return " ".join([*parts, *self.boxes_options(), *self.options()])
 
     @property
     def python(self) -> str:
         """The Python that does this, without tables and pictures."""
-        options = f", size={self.size}" if self.size else ""
-        options += f", classes={list(self.classes)}" if self.classes else ""
         scores = "" if self.score in THRESHOLDS else f"[*onelip.certify.boxes.THRESHOLDS, {self.score!r}], "
         lines = [
-            f'dataset = onelip.data.open_boxes("{self.data}", "{self.split}"{options})',
+            self.python_dataset(),
             f'model = onelip.load("{model_folder(self.model)}")',
             f"certifier = onelip.certify.DetectionCertifier(model, {self.score!r})",
             f"curves = onelip.certify.DetectionCurves({self.asked}, {scores}iou={self.iou!r})",

@@ -107,6 +107,10 @@ class Detector(LipModel):
         """Return what `forward` returns, from the feature maps."""
         raise NotImplementedError
 
+    def bounded_level(self, features: Tensor, level: int) -> Tensor:
+        """Return the part of `bounded` that is one level's, from its feature map; optional."""
+        raise NotImplementedError
+
     def unbounded(self, maps: Sequence[Tensor]) -> tuple[Tensor | None, Tensor | None]:
         """Return free distances (B, N, 4), >= 0, and centre-ness logits (B, N), each None when the model has none."""
         raise NotImplementedError
@@ -182,3 +186,28 @@ class Detector(LipModel):
             per_image=self.per_image,
             order=None if centre is None else self.temperature * torch.nn.functional.logsigmoid(centre),
         )
+
+
+class Level(torch.nn.Module):
+    """What `forward` of a detector returns at one level alone: its constant is often far below the joint one.
+
+    Args:
+        detector: the whole.
+        level: 0 for the finest.
+
+    Example:
+        >>> import onelip
+        >>> model = onelip.models.create("fcos", classes=2, size="XS").eval()
+        >>> Level(model, 1)(torch.zeros(1, 3, 64, 64)).shape
+        torch.Size([1, 64, 2])
+    """
+
+    def __init__(self, detector: Detector, level: int) -> None:
+        super().__init__()
+        self.detector = detector
+        self.level = level
+        self.train(detector.training)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return (B, n, K), or (B, n, K + 4) with Lipschitz distances."""
+        return self.detector.bounded_level(self.detector.levels(images)[self.level], self.level)

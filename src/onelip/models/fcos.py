@@ -157,6 +157,11 @@ class FCOS(Detector):
         outputs: Tensor = self.head(maps)
         return outputs
 
+    def bounded_level(self, features: Tensor, level: int) -> Tensor:
+        """Return (B, n, K), or (B, n, K + 4) with Lipschitz distances, from the feature map of one level."""
+        outputs: Tensor = self.head.one(features, level)
+        return outputs
+
     def unbounded(self, maps: Sequence[Tensor]) -> tuple[Tensor | None, Tensor | None]:
         """Return free distances (B, N, 4), >= 0, and centre-ness logits (B, N), each None when the model has none."""
         if self.free is None:

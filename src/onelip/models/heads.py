@@ -45,9 +45,10 @@ class Tower(nn.Module):
 
     def forward(self, maps: Sequence[Tensor]) -> list[Tensor]:
         """Map the maps (B, C, h, w) of all levels to maps of their shapes."""
-        return [self._one(x, level) for level, x in enumerate(maps)]
+        return [self.one(x, level) for level, x in enumerate(maps)]
 
-    def _one(self, x: Tensor, level: int) -> Tensor:
+    def one(self, x: Tensor, level: int) -> Tensor:
+        """Map the map (B, C, h, w) of one level."""
         shifts: Any = self.shifts[level]
         for conv, shift in zip(self.convs, shifts, strict=True):
             x = shift(self.act(conv(x)))
@@ -98,12 +99,15 @@ class BoundedHead(nn.Module):
 
     def forward(self, maps: Sequence[Tensor]) -> Tensor:
         """Map maps (B, C, h, w) to (B, N, K), or (B, N, K + 4)."""
+        return torch.cat([self.one(m, level) for level, m in enumerate(maps)], dim=1)
+
+    def one(self, features: Tensor, level: int) -> Tensor:
+        """Map the map (B, C, h, w) of one level to (B, n, K), or (B, n, K + 4)."""
         if not self.distances:
-            return rows([self.logits(m) for m in self.tower(maps)])
-        pieces = [self.fork(m) for m in maps]
-        logits = rows([self.logits(m) for m in self.tower([piece[0] for piece in pieces])])
-        boxes = rows([self.boxes(m) for m in self.box_tower([piece[1] for piece in pieces])])
-        return torch.cat((logits, boxes), dim=2)
+            return rows([self.logits(self.tower.one(features, level))])
+        first, second = self.fork(features)
+        logits = self.logits(self.tower.one(first, level))
+        return rows([torch.cat((logits, self.boxes(self.box_tower.one(second, level))), dim=1)])
 
 
 class FreeHead(nn.Module):

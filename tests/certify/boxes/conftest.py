@@ -86,8 +86,11 @@ def average_precision(batch, targets, theta, limit, k, iou=0.5):
     return voc, coco
 
 
-def world(seed, *, images=6, classes=1, noise=0.03, overlapping=False, kappa=0.5):
-    """Images with 0 to 2 objects and 10 to 30 locations near and off them; logits between -1 and 1."""
+def world(seed, *, images=6, classes=1, noise=0.03, overlapping=False, kappa=0.5, levels=None):
+    """Images with 0 to 2 objects and 10 to 30 locations near and off them; logits between -1 and 1.
+
+    With levels, constants of the strides 4 and 8, every other location has stride 8.
+    """
     generator = torch.Generator().manual_seed(seed)
 
     def rand(*shape, low=0.0, high=1.0):
@@ -115,9 +118,14 @@ def world(seed, *, images=6, classes=1, noise=0.03, overlapping=False, kappa=0.5
         r = torch.cat([sides, rand(far, 4, low=0.5, high=2.5)])
         z = rand(near + far, classes, low=-1.0, high=0.3)
         z[torch.arange(near), labels[owner]] = rand(near, low=-0.5, high=1.0)
+        if levels:
+            strides[::2] = 8.0
+            r[::2] /= 2
         batch.append((z, r, points, strides))
         targets.append({"boxes": boxes, "labels": labels})
-    return SimpleNamespace(batch=batch, targets=targets, classes=classes, kappa=kappa, noise=noise)
+    return SimpleNamespace(
+        batch=batch, targets=targets, classes=classes, kappa=kappa, noise=noise, levels=levels
+    )
 
 
 def padded(toy):
@@ -137,11 +145,19 @@ def attacked(toy, rho, mode, seed, theta, limit):
     for heads, target in zip(toy.batch, toy.targets, strict=True):
         z, r, points, strides = heads
         boxes = clip(decode(points, strides, r), SIZE).tolist()
-        plan = MODES[mode](z, r, boxes, target, rho, theta, limit, generator)
-        dz, dt = torch.zeros_like(z) + plan[0], torch.zeros_like(r) + plan[1]
-        norm = float((dz.square().sum() + dt.square().sum()).sqrt())
-        if norm > rho:
-            dz, dt = dz * rho / norm, dt * rho / norm
+        aim, most = torch.ones_like(strides, dtype=torch.bool), rho
+        if (
+            toy.levels and torch.rand((), generator=generator) < 0.8
+        ):  # one level alone, in its own smaller ball
+            stride, constant = list(toy.levels.items())[int(torch.rand((), generator=generator) * 2)]
+            aim, most = strides == stride, rho * constant
+        masked = torch.where(aim[:, None], z, -1e3)
+        plan = MODES[mode](masked, r, boxes, target, most, theta, limit, generator)
+        dz, dt = ((torch.zeros_like(x) + move) * aim[:, None] for x, move in zip((z, r), plan, strict=True))
+        for part, limit_ in [(aim, most), *((strides == s, rho * c) for s, c in (toy.levels or {}).items())]:
+            norm = float((dz[part].square().sum() + dt[part].square().sum()).sqrt())
+            if norm > limit_:
+                dz[part], dt[part] = dz[part] * limit_ / norm, dt[part] * limit_ / norm
         found.append((z + dz, (r + toy.kappa * dt).clamp_min(0), points, strides))
     return found
 

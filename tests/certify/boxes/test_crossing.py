@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 
 from onelip.certify import budget as budget_module
 from onelip.certify.boxes import crossing
-from onelip.certify.boxes.crossing import fallen, new_candidates, takeover_cost
+from onelip.certify.boxes.crossing import new_candidates, takeover_cost
 from onelip.certify.boxes.scene import Scene, Settings
+from onelip.certify.boxes.shared import fallen, largest
 from onelip.certify.budget import budgets
 
 numbers = st.floats(-2, 2, allow_nan=False, width=16)
@@ -54,7 +55,7 @@ def test_new_candidates_equal_the_largest_affordable_subset(logits, theta, rho):
         for c in subsets(gaps)
         if sum(Fraction(g) ** 2 for g in c) < Fraction(rho) ** 2 + Fraction(1, 10**12)
     )
-    found = new_candidates(torch.tensor(logits, dtype=torch.float64), theta, budget(rho))
+    found = new_candidates(scene([[z] for z in logits]), theta, budget(rho))
     assert found.tolist() == [best]
 
 
@@ -72,7 +73,7 @@ def test_fallen_objects_equal_the_best_choice_of_supports(margins, rho):
                 all(i in chosen for i in range(len(items)) if items[i][0] == g) for g in range(len(margins))
             )
             worst = max(worst, lost)
-    costs = torch.tensor([[sum(m * m for m in own)] for own in margins], dtype=torch.float64)
+    costs = torch.tensor([[[sum(m * m for m in own)]] for own in margins], dtype=torch.float64)
     if not near:
         assert fallen(costs, budget(rho)).tolist() == [worst]
 
@@ -81,13 +82,13 @@ def test_location_costs_add_up_only_where_they_are_disjoint():
     boxes = [[0.0, 0.0, 10.0, 10.0], [2.0, 2.0, 9.0, 9.0], [0.0, 0.0, 10.0, 10.0]]
     points = torch.tensor([[1.0, 1.0], [5.0, 5.0], [30.0, 30.0]]).double()
     one = scene([[0.3, 0.5], [0.4, -0.2], [0.9, 0.9]], boxes, [0, 0, 1], points)
-    alone = crossing.location_cost(one, 0.0, disjoint=False)
-    shared = crossing.location_cost(one, 0.0, disjoint=True)
+    alone = largest(crossing.location_costs(one, 0.0, disjoint=False))
+    shared = largest(crossing.location_costs(one, 0.0, disjoint=True))
     torch.testing.assert_close(alone, torch.tensor([0.09 + 0.16, 0.16, 0.25]).double())
     torch.testing.assert_close(shared, torch.tensor([0.09, 0.16, 0.25]).double())
     # Both objects of class 0 are gone for 0.25, which the sum of the costs alone would not admit.
-    assert fallen(shared[:2, None], torch.tensor([0.2500001])).tolist() == [2]
-    assert fallen(alone[:2, None], torch.tensor([0.2500001])).tolist() == [1]
+    assert fallen(shared[:2, None, None], torch.tensor([0.2500001])).tolist() == [2]
+    assert fallen(alone[:2, None, None], torch.tensor([0.2500001])).tolist() == [1]
 
 
 @settings(max_examples=200, deadline=None)
@@ -159,12 +160,12 @@ def exact_ties(seed, count=3):
 
 def all_fire(seed):
     gaps, rho = exact_ties(seed)
-    return new_candidates(-gaps, 0.0, budget(rho)).tolist() == [3]
+    return new_candidates(scene(-gaps[:, None]), 0.0, budget(rho)).tolist() == [3]
 
 
 def all_fall(seed):
     gaps, rho = exact_ties(seed)
-    return fallen((gaps**2)[:, None], budget(rho)).tolist() == [3]
+    return fallen((gaps**2)[:, None, None], budget(rho)).tolist() == [3]
 
 
 @pytest.mark.parametrize("statement", [all_fire, all_fall])
@@ -181,7 +182,7 @@ def test_without_slack_rounding_would_favour_the_defender(statement, monkeypatch
 
 def closed(budget_):
     """A margin of exactly rho is lost, in the closed ball."""
-    return fallen(torch.tensor([[0.25]], dtype=torch.float64), budget_).tolist() == [1]
+    return fallen(torch.tensor([[[0.25]]], dtype=torch.float64), budget_).tolist() == [1]
 
 
 def test_the_ball_is_closed():
@@ -190,6 +191,6 @@ def test_the_ball_is_closed():
     # Dropping strictness on the wrong side, sum < rho^2 without slack, would miss it.
     assert not bool((torch.tensor([[0.25]]).double().cumsum(0) < 0.25).sum(0))
     one = scene([[0.5]], [[0.0, 0.0, 10.0, 10.0]], [0])
-    assert float(crossing.radii(one, crossing.location_cost(one, 0.0, disjoint=False))) < 0.5
+    assert float(crossing.radii(one, largest(crossing.location_costs(one, 0.0, disjoint=False)))) < 0.5
     # A logit at the threshold is no candidate, and fires for any budget.
-    assert new_candidates(torch.tensor([[0.0]]).double(), 0.0, budget(0.0)).tolist() == [1]
+    assert new_candidates(scene([[0.0]]), 0.0, budget(0.0)).tolist() == [1]

@@ -16,12 +16,15 @@ SCORES = [1.0 / (1.0 + math.exp(-theta)) for theta in THETAS]
 RHOS = [0.0, 0.05, 0.15, 0.3, 0.6]
 
 
-def certified(toys, toy, rhos=RHOS, *, lipschitz=1.0, scores=SCORES, iou=0.5):
+def certified(toys, toy, rhos=RHOS, *, lipschitz=1.0, levels=None, scores=SCORES, iou=0.5):
     curves = DetectionCurves(rhos, scores, iou=iou)
     for raw, target in zip(toys.padded(toy), toy.targets, strict=True):
-        curves.update(
-            detection_from_raw(raw, [target], size=toys.SIZE, lipschitz=lipschitz, kappa=toy.kappa, nms=LIMIT)
-        )
+        given = {
+            "lipschitz": lipschitz,
+            "levels": toy.levels if levels is None else levels,
+            "kappa": toy.kappa,
+        }
+        curves.update(detection_from_raw(raw, [target], size=toys.SIZE, nms=LIMIT, **given))
     return curves.compute()
 
 
@@ -57,6 +60,29 @@ def beaten(toys, toy, bounds, *, seed=0, modes=None, iou=0.5):
 def test_no_attack_beats_a_bound(toys, seed, classes, overlapping):
     toy = toys.world(seed, classes=classes, overlapping=overlapping, kappa=(0.1, 0.3, 0.6)[seed % 3])
     assert beaten(toys, toy, certified(toys, toy), seed=seed) == set()
+
+
+LEVELS = {4.0: 0.5, 8.0: 0.9}
+
+
+@pytest.mark.parametrize(
+    ("seed", "classes", "levels"), [(0, 1, LEVELS), (1, 2, {4.0: 1.0, 8.0: 0.3}), (2, 1, LEVELS)]
+)
+def test_no_attack_beats_a_bound_with_constants_of_levels(toys, seed, classes, levels):
+    toy = toys.world(seed, classes=classes, kappa=(0.1, 0.3, 0.6)[seed], levels=levels)
+    bounds, plain = certified(toys, toy), certified(toys, toy, levels={})
+    for again in range(3):
+        assert beaten(toys, toy, bounds, seed=seed + 7 * again) == set()
+    for name in ("recall", "quiet", "average_precision"):
+        gain = getattr(bounds, name) - getattr(plain, name)
+        assert float(gain.min()) >= -1e-12
+        assert float(gain.max()) > 0.05
+
+
+def test_constants_of_levels_that_are_too_small_would_be_beaten(toys):
+    toys_ = [toys.world(seed, levels=LEVELS) for seed in range(3)]
+    small = {4.0: 0.25, 8.0: 0.3}
+    assert any(beaten(toys, t, certified(toys, t, levels=small), modes=["spawn", "vanish"]) for t in toys_)
 
 
 def test_no_attack_beats_a_bound_at_a_high_iou(toys):

@@ -13,6 +13,7 @@ from onelip.certify.boxes import crossing, pooled
 from onelip.certify.boxes.judges import JudgedBatch, check_iou
 from onelip.certify.boxes.record import Recorded
 from onelip.certify.boxes.scene import Settings
+from onelip.certify.boxes.shared import largest
 from onelip.core import checks
 
 if TYPE_CHECKING:
@@ -94,8 +95,8 @@ class DetectionCertificate(JudgedBatch, Recorded):
             self.need_targets("new_detections(outside=True)")
         found = []
         for scene in self.scenes:
-            logits = scene.logits[scene.outside] if outside else scene.logits
-            found.append(crossing.new_candidates(logits, self.theta, scene.budget(values)))
+            among = scene.outside if outside else None
+            found.append(crossing.new_candidates(scene, self.theta, scene.budget(values), among))
         return torch.stack(found, 1)
 
     @cached_property
@@ -120,9 +121,8 @@ class DetectionCertificate(JudgedBatch, Recorded):
     def location_radius(self) -> list[Tensor]:
         """For each image (G,): below it a location inside the object is a candidate of its class."""
         self.need_targets("location_radius")
-        return [
-            self._radii(crossing.location_cost(scene, self.theta, disjoint=False)) for scene in self.scenes
-        ]
+        costs = [crossing.location_costs(scene, self.theta, disjoint=False) for scene in self.scenes]
+        return [self._radii(largest(cost)) for cost in costs]
 
     @cached_property
     def vanish_radius(self) -> list[Tensor]:

@@ -73,8 +73,9 @@ class Cover:
         column = self.scene.logits[:, k]
         place = (column > self.floor).nonzero()[:, 0]
         place = place[column[place].argsort(descending=True, stable=True)]
-        boxes, rates = self.scene.decoded[place[:LARGEST]], self.scene.rates[place[:LARGEST]]
-        return column[place], 1.0 - table(boxes, boxes), torch.hypot(rates[:, None], rates[None])
+        first = place[:LARGEST]
+        boxes = self.scene.decoded[first]
+        return column[place], 1.0 - table(boxes, boxes), self.scene.pair_rate(first, first)
 
 
 def first_fit(close: NDArray[np.bool_]) -> NDArray[np.int64]:

@@ -1,6 +1,8 @@
 r"""Statements about logits alone: what can newly fire, what can fall silent, what can change its class.
 
-All of them are exact for the ball :math:`\|\delta z\|_2 \le \rho`. A detection is strictly above the threshold.
+Counts, silence and presence are exact for the ball :math:`\|\delta z\|_2 \le \rho`, and for its intersection with balls
+of single levels (`shared`); labels and several objects are exact for the first and sound for the second. A detection is
+strictly above the threshold.
 """
 
 from __future__ import annotations
@@ -11,51 +13,56 @@ import torch
 from torch import Tensor
 
 from onelip.certify.boxes.scene import Scene
-from onelip.certify.budget import affordable, norms_of, running_cost
+from onelip.certify.boxes.shared import Choices, largest
+from onelip.certify.budget import norms_of
 
 
-def rising(logits: Tensor, theta: float) -> Tensor:
-    """(M,) gaps of all logits that are not above the threshold."""
-    return theta - logits[logits <= theta]
+def rising(scene: Scene, theta: float, among: Tensor | None = None, *, limit: float) -> Choices:
+    """The logits that are not above the threshold, at their squared gaps.
+
+    Args:
+        scene: the image.
+        theta: threshold of the logits.
+        among: (N, K) bool: only these.
+        limit: largest budget that will be asked for.
+    """
+    below = scene.logits <= theta
+    place, k = (below if among is None else below & among).nonzero(as_tuple=True)
+    return Choices.of((theta - scene.logits[place, k]).square(), place, scene.weights, limit=limit)
 
 
-def new_candidates(logits: Tensor, theta: float, budget: Tensor) -> Tensor:
+def new_candidates(scene: Scene, theta: float, budget: Tensor, among: Tensor | None = None) -> Tensor:
     r"""At most so many logits can newly cross the threshold, (E,) int64.
 
     The largest n whose n smallest gaps :math:`g = \theta - z` cost :math:`\sum g^2` within the budget: the sets
     "logit j is above" are half-spaces along coordinates, and all crossings are worth the same.
 
     Args:
-        logits: any shape.
+        scene: the image.
         theta: threshold of the logits.
         budget: (E,) closed budgets.
-
-    Example:
-        >>> z = torch.tensor([-0.3, -0.4, 2.0, -9.0], dtype=torch.float64)
-        >>> new_candidates(z, 0.0, torch.tensor([0.08, 0.1, 0.26])).tolist()
-        [0, 1, 2]
+        among: (N, K) bool: only these.
     """
-    return affordable(running_cost(rising(logits, theta), 2.0, limit=float(budget.max())), budget)
-
-
-def fallen(costs: Tensor, budget: Tensor) -> Tensor:
-    """(E,) int64: at most so many of the G objects can be lost, whose separate costs (G, E) are given."""
-    return (costs.sort(dim=0).values.cumsum(0) <= budget).sum(0)
+    if not len(budget):
+        return torch.zeros(0, dtype=torch.int64)
+    return rising(scene, theta, among, limit=float(budget.max())).count(budget)
 
 
 def silent_cost(scene: Scene, theta: float) -> float:
     """Smallest squared gap of a logit that is not above the threshold; infinite when there is none."""
-    gaps = rising(scene.logits, theta)
-    return float(gaps.min()) ** 2 if gaps.numel() else math.inf
+    price = torch.where(
+        scene.logits <= theta, (theta - scene.logits).square() * scene.weight[:, None], torch.inf
+    )
+    return float(price.min())
 
 
 def presence_cost(scene: Scene, theta: float) -> Tensor:
     """(K,): what it costs to bring every candidate of a class down; 0 where there is none."""
-    return (scene.logits - theta).clamp_min(0).square().sum(0)
+    return largest((scene.logits - theta).clamp_min(0).square().T @ scene.weights)
 
 
-def location_cost(scene: Scene, theta: float, *, disjoint: bool) -> Tensor:
-    r"""(G,): what it costs that no location of an object fires for its class, :math:`\sum_{i \in S_g} m_i^2`.
+def location_costs(scene: Scene, theta: float, *, disjoint: bool) -> Tensor:
+    r"""(G, V): sums of what it costs that no location of an object fires for its class, :math:`\sum_{i \in S_g} m_i^2`.
 
     Args:
         scene: the image.
@@ -63,14 +70,14 @@ def location_cost(scene: Scene, theta: float, *, disjoint: bool) -> Tensor:
         disjoint: give every pair (location, class) to one object only, the smallest, so that the costs of several
             objects add up.
     """
-    cost = torch.zeros(scene.objects, dtype=torch.float64)
+    cost = torch.zeros(scene.objects, scene.weights.shape[1], dtype=torch.float64)
     margins = (scene.logits - theta).clamp_min(0).square()
     for k in scene.labels.unique().tolist():
         own = scene.contains & (scene.labels == k)
         if disjoint:
             chosen = scene.smallest(own)
             own = own & (chosen[:, None] == torch.arange(scene.objects))
-        cost += (own * margins[:, k, None]).sum(0)
+        cost += (own * margins[:, k, None]).T @ scene.weights
     return cost
 
 
@@ -107,18 +114,33 @@ def takeover_cost(own: Tensor, rival: float) -> float:
 def label_costs(scene: Scene) -> Tensor:
     """(G,): cheapest way that another class is at least as high as the object's own over the locations it owns.
 
-    Infinite when there is no other class, 0 when no location is the object's.
+    Infinite when there is no other class, 0 when no location is the object's. A rival's whole takeover counts once, the
+    part of it that is in the rival's own level by the weight of that level.
     """
     costs = []
     for g, k in enumerate(scene.labels.tolist()):
         own = scene.owner == g
-        others = torch.cat([scene.logits[own, :k], scene.logits[own, k + 1 :]], 1)
         if not bool(own.any()):
             costs.append(0.0)
-        else:
-            rival = float(others.max()) if others.numel() else -math.inf
-            costs.append(takeover_cost(scene.logits[own, k], rival) if others.numel() else math.inf)
+            continue
+        mine = scene.logits[:, k]
+        found = [math.inf]
+        for column, rival in _rivals(scene, own, k):
+            alone = own & (column > 0)
+            within = takeover_cost(mine[alone], rival) * float(column.max())
+            found.append(max(takeover_cost(mine[own], rival), within))
+        costs.append(min(found))
     return torch.tensor(costs, dtype=torch.float64)
+
+
+def _rivals(scene: Scene, own: Tensor, k: int) -> list[tuple[Tensor, float]]:
+    """For each level, with its column of the weights, the highest logit of another class at the locations `own`."""
+    others = torch.cat([scene.logits[:, :k], scene.logits[:, k + 1 :]], 1)
+    if not others.shape[1]:
+        return []
+    columns = scene.weights.T[1:] if scene.weights.shape[1] > 1 else scene.weights.T
+    rows = [(column, others[own & (column > 0)]) for column in columns]
+    return [(column, float(row.max())) for column, row in rows if row.numel()]
 
 
 def mislabel_costs(scene: Scene, theta: float) -> Tensor:
@@ -126,12 +148,12 @@ def mislabel_costs(scene: Scene, theta: float) -> Tensor:
     costs = []
     for g, k in enumerate(scene.labels.tolist()):
         own = scene.owner == g
-        others = torch.cat([scene.logits[own, :k], scene.logits[own, k + 1 :]], 1)
-        if not others.numel():
-            costs.append(math.inf)
-            continue
-        silence = (scene.logits[own, k] - theta).clamp_min(0).square().sum()
-        costs.append(float(silence + (theta - others.max()).clamp_min(0).square()))
+        silence = (scene.logits[own, k] - theta).clamp_min(0).square() @ scene.weights[own]
+        found = [math.inf]
+        for column, rival in _rivals(scene, own, k):
+            level = scene.weights[column > 0][0]
+            found.append(float(largest(silence + max(theta - rival, 0.0) ** 2 * level)))
+        costs.append(min(found))
     return torch.tensor(costs, dtype=torch.float64)
 
 
@@ -140,11 +162,12 @@ def relabelled(scene: Scene, theta: float, budget: Tensor) -> Tensor:
 
     A location with a margin m between its two highest logits costs :math:`m^2 / 2`.
     """
-    if scene.logits.shape[1] < 2:
+    if scene.logits.shape[1] < 2 or not len(budget):
         return torch.zeros(len(budget), dtype=torch.int64)
-    top = scene.logits[scene.logits.amax(1) > theta].topk(2, dim=1).values
-    costs = (top[:, 0] - top[:, 1]) * math.sqrt(0.5)
-    return affordable(running_cost(costs, 2.0, limit=float(budget.max())), budget)
+    place = (scene.logits.amax(1) > theta).nonzero()[:, 0]
+    top = scene.logits[place].topk(2, dim=1).values
+    prices = (top[:, 0] - top[:, 1]).square() / 2
+    return Choices.of(prices, place, scene.weights, limit=float(budget.max())).count(budget)
 
 
 def radii(scene: Scene, cost: Tensor | float) -> Tensor:

@@ -162,7 +162,9 @@ def _clean(
     classes = scene.logits.shape[1]
     columns = [None, *range(classes)] if classes > 1 else [None]
     if settings.kappa is None:
-        held = torch.stack([crossing.location_cost(scene, theta, disjoint=False) > 0 for theta in thetas])
+        held = torch.stack(
+            [crossing.location_costs(scene, theta, disjoint=False)[:, 0] > 0 for theta in thetas]
+        )
         return torch.zeros(0, 3), torch.stack([held[:, _of(scene.labels, k)].sum(1) for k in columns], 1)
     everything = scene.logits.numel()
     raw = certificate.raw._replace(

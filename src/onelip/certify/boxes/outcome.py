@@ -14,10 +14,11 @@ import torch
 from torch import Tensor
 
 from onelip.certify.boxes.cover import Cover
-from onelip.certify.boxes.crossing import fallen, location_cost, new_candidates, rising
+from onelip.certify.boxes.crossing import location_costs, new_candidates, rising
 from onelip.certify.boxes.scene import Scene
+from onelip.certify.boxes.shared import fallen
 from onelip.certify.boxes.supports import Standing, Supports, supports
-from onelip.certify.budget import affordable, running_cost
+from onelip.certify.budget import affordable
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,7 +98,7 @@ class Judge:
     def capped(self, theta: float, budget: Tensor) -> Tensor:
         """(E,) bool: more candidates in a level, or more detections, than are kept may occur."""
         scene, settings = self.scene, self.scene.settings
-        new = new_candidates(scene.logits, theta, budget)
+        new = new_candidates(scene, theta, budget)
         found = torch.zeros(len(budget), dtype=torch.bool)
         if settings.per_level is not None:
             for stride in scene.strides.unique():
@@ -136,31 +137,34 @@ class Judge:
 
     def _free(self, theta: float, budget: Tensor, k: int | None, capped: Tensor) -> Outcome:
         scene = self.scene
-        mine = torch.ones(scene.objects, dtype=torch.bool) if k is None else scene.labels == k
-        column = slice(None) if k is None else slice(k, k + 1)
-        cost = location_cost(scene, theta, disjoint=True)[mine]
-        lost = fallen(cost[:, None], budget)
-        found = torch.where(capped, 0, len(cost) - lost)
-        logits, outside = scene.logits[:, column], scene.outside[:, column]
-        reported = (logits > theta).sum() + new_candidates(logits, theta, budget)
-        strangers = logits[outside]
-        alarms = (strangers > theta).sum() + new_candidates(strangers, theta, budget)
-        return Outcome(len(cost), found, reported, alarms, capped, [])
+        mine, among = self._of_class(k)
+        costs = location_costs(scene, theta, disjoint=True)[mine]
+        found = torch.where(capped, 0, len(costs) - fallen(costs[..., None], budget))
+        now, strangers = (scene.logits > theta) & among, among & scene.outside
+        reported = now.sum() + new_candidates(scene, theta, budget, among)
+        alarms = (now & strangers).sum() + new_candidates(scene, theta, budget, strangers)
+        return Outcome(len(costs), found, reported, alarms, capped, [])
+
+    def _of_class(self, k: int | None) -> tuple[Tensor, Tensor]:
+        """(G,) bool objects and (N, K) bool pairs of one class, or of all."""
+        objects = torch.full((self.scene.objects,), k is None)
+        pairs = torch.full(self.scene.logits.shape, k is None)
+        if k is not None:
+            objects |= self.scene.labels == k
+            pairs[:, k] = True
+        return objects, pairs
 
     def _boxes(self, theta: float, budget: Tensor, k: int | None, capped: Tensor, costs: Tensor) -> Outcome:
-        scene = self.scene
-        if k is not None:
-            costs = costs[scene.labels == k]
-        logits = scene.logits if k is None else scene.logits[:, k]
-        running = running_cost(rising(logits, theta), 2.0, limit=float(budget.max()))
-        groups = self._groups(theta, budget, k)
-        spent = costs.sort(dim=0).values.cumsum(0)
+        mine, among = self._of_class(k)
+        costs = costs[mine]
+        choices = rising(self.scene, theta, among, limit=float(budget.max()))
+        groups, lost = self._groups(theta, budget, k), fallen(costs, budget)
         points = []
         for e, limit in enumerate(budget):
-            price = torch.cat([spent.new_zeros(1), spent[:, e]])
-            lost = (price <= limit).nonzero()[:, 0]
-            made = affordable(running, limit - price[lost])
-            kept = torch.zeros_like(lost) if bool(capped[e]) else len(costs) - lost
+            able = costs[:, 0, e][(costs[..., e] <= limit).all(1)]
+            spent = torch.cat([able.new_zeros(1), able.sort().values.cumsum(0)])[: int(lost[e]) + 1]
+            made = affordable(choices.running(float(limit)), limit - spent)
+            kept = (len(costs) - torch.arange(len(spent))) * int(not capped[e])
             points.append(torch.stack([kept, groups[e] + made], 1))
         found = torch.stack([p[:, 0].min() for p in points])
         reported = torch.stack([p[:, 1].max() for p in points])

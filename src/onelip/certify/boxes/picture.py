@@ -92,7 +92,8 @@ def _painted(scene: Scene, share: Tensor) -> Tensor:
 def worst_boxes(certificate: DetectionCertificate, index: int, eps: float) -> tuple[Tensor, Tensor]:
     """For each clean detection the interval of its box at eps: the smallest and the largest one, (M, 4) each.
 
-    The sides move by at most kappa L eps strides each. With a free regression nothing is known, and there is no row.
+    The sides move by at most kappa L eps strides each, with the constant of their level. With a free regression nothing
+    is known, and there is no row.
     """
     scene, settings = certificate.scenes[index], certificate.settings
     found = certificate.detections[index]
@@ -103,9 +104,9 @@ def worst_boxes(certificate: DetectionCertificate, index: int, eps: float) -> tu
         for box, k in zip(found["boxes"].double(), found["labels"], strict=True)
     ]
     at = torch.tensor(place, dtype=torch.int64)
-    half = settings.kappa * settings.lipschitz * (eps + settings.rounding)
+    half = settings.kappa * settings.lipschitz * (eps + settings.rounding) / scene.weight[at].sqrt()
     heads = (scene.points[at], scene.strides[at], scene.regression[at])
-    low, high = reach(*heads, torch.full((len(at), 4), half, dtype=torch.float64), scene.size)
+    low, high = reach(*heads, half[:, None].expand(-1, 4), scene.size)
     outer = torch.cat([low[:, :2], high[:, 2:]], 1)
     inner = torch.cat([high[:, :2], low[:, 2:]], 1)
     return inner, outer

@@ -25,6 +25,7 @@ def detection_from_raw(
     *,
     size: Sequence[int],
     lipschitz: Any,
+    levels: Mapping[float, float] | None = None,
     threshold: float = 0.5,
     temperature: float = 1.0,
     kappa: float | None = None,
@@ -45,6 +46,7 @@ def detection_from_raw(
         targets: for each image a dict with boxes (G, 4) and labels (G,) int64; G may be 0.
         size: (h, w) of the images: boxes are clipped to it.
         lipschitz: joint l2 constant L of the map to all logits, with `kappa` to logits and distances / kappa.
+        levels: constants of single levels by their stride, where they are known to be smaller.
         threshold: of the scores, in (0, 1).
         temperature: T in score = sigmoid(logit / T).
         kappa: scale of Lipschitz distances; None for a free regression.
@@ -58,7 +60,7 @@ def detection_from_raw(
         assumptions: what the guarantee rests on, beyond what is added here.
         **facts: images, bound, versions, weights_hash and date of the certificate.
 
-    Guarantee: sound if `lipschitz` is a constant of the network that made the heads.
+    Guarantee: sound if `lipschitz` and `levels` are constants of the network that made the heads.
 
     Raises:
         InputError: heads, targets or options are not usable.
@@ -87,7 +89,9 @@ def detection_from_raw(
         bounded = bounded + (heads.regression / kappa).flatten(1).square().sum(1)
     # What float64 may lose grows with the heads; 20 T is beyond every threshold that is used.
     largest = float(bounded.max().sqrt()) + abs(theta) + 20.0 * scale
-    error = checks.number("rounding", rounding, low=0.0) + 2.0**-40 * largest / constant
+    smaller = _levels(levels or {}, heads, constant)
+    least = min([constant, *smaller.values()])
+    error = checks.number("rounding", rounding, low=0.0) + 2.0**-40 * largest / least
     settings = Settings(
         lipschitz=constant,
         kappa=kappa,
@@ -97,6 +101,7 @@ def detection_from_raw(
         per_image=None if per_image is None else checks.positive_int("per_image", per_image),
         inside=_inside(inside),
         rounding=error,
+        levels=smaller,
     )
     objects = None if targets is None else _objects(targets, heads, (height, width))
     return DetectionCertificate(
@@ -128,6 +133,21 @@ def check_norm(p: Any) -> float:
             )
         )
     return 2.0
+
+
+def _levels(levels: Mapping[float, float], raw: Raw, constant: float) -> dict[float, float]:
+    """Checked constants of levels, at least a thousandth of the joint one: the rounding of heads is in their units."""
+    strides = set(raw.strides.tolist())
+    if unknown := set(levels) - strides:
+        raise errors.InputError(
+            errors.explain(
+                "`levels` names strides that are not there",
+                received=sorted(unknown),
+                expected=sorted(strides),
+            )
+        )
+    known = {float(s): checks.number(f"levels[{s:g}]", value, low=0.0) for s, value in levels.items()}
+    return {s: min(constant, max(value, constant / 1000.0)) for s, value in known.items()}
 
 
 def _inside(value: Any) -> float:

@@ -9,7 +9,8 @@ level t at which it counts as a detection of g. While it fires,
   suppresses it. For that the rival has to outrank i, to overlap it and to be bad, which has a price of its own.
 
 Below that price, each support costs :math:`\min(m_i^2, d_i^2)` (its logit or its box) at the level of dominance, above
-it at the level of Jaccard. Supports are different locations, so that these costs add up.
+it at the level of Jaccard. Supports are different locations, so that these costs add up: in each of the sums that the
+budget bounds (`shared`).
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from torch import Tensor
 from onelip.certify.boxes.geometry import table
 from onelip.certify.boxes.movement import break_distance
 from onelip.certify.boxes.scene import Scene
+from onelip.certify.boxes.shared import largest
 from onelip.models.boxes import SLACK, match_levels
 
 BLOCK = 2**22
@@ -40,11 +42,13 @@ class Rivals:
         logit: (P, M) of the object's class.
         move: (P, M) squared price of moving boxes so that the rival is bad and overlaps the support, rising.
         rest: (P,) that price of the nearest rival that is left out.
+        weight: (P, M) what moves of the two logits cost, per unit.
     """
 
     logit: Tensor
     move: Tensor
     rest: Tensor
+    weight: Tensor
 
     def price(self, logit: Tensor, theta: float, *, by_logit: bool) -> Tensor:
         """(P,) squared price of the cheapest bad rival that suppresses supports of these logits (P,)."""
@@ -55,7 +59,7 @@ class Rivals:
         else:
             rank = (theta - self.logit).clamp_min(0).square()
         # One that is left out may outrank for nothing.
-        return torch.cat([rank + self.move, self.rest[:, None]], 1).amin(1)
+        return torch.cat([rank * self.weight + self.move, self.rest[:, None]], 1).amin(1)
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,7 +98,10 @@ class Supports:
         kill = kill.clamp_max(self.limit)
         strong = torch.minimum(margin, self.strong)
         weak = torch.minimum(margin, self.box).maximum(strong)
-        return Standing(self.scene.objects, self.owner, alive, self._assigned(alive), kill, weak, strong)
+        weights = self.scene.weights[self.place]
+        return Standing(
+            self.scene.objects, self.owner, alive, self._assigned(alive), kill, weak, strong, weights
+        )
 
     def _assigned(self, alive: Tensor) -> Tensor:
         """(P,) bool: each location serves one object only, that of the highest IoU, the first of equal ones."""
@@ -120,6 +127,7 @@ class Standing:
         kill: (P,) price of the cheapest bad rival.
         weak: (P,) price of the support itself below `kill`.
         strong: (P,) price beyond it.
+        weights: (P, V) of the sums that the budget bounds.
     """
 
     objects: int
@@ -129,13 +137,14 @@ class Standing:
     kill: Tensor
     weak: Tensor
     strong: Tensor
+    weights: Tensor
 
     def costs(self, budget: Tensor) -> Tensor:
-        """(G, E): what losing each object costs within each budget; those of several objects add up."""
+        """(G, V, E): sums of what losing each object costs within each budget; those of several objects add up."""
         prices = torch.where(self.kill[:, None] > budget, self.weak[:, None], self.strong[:, None])
         prices = torch.where(self.assigned[:, None], prices, 0.0)
-        found = prices.new_zeros(self.objects, len(budget))
-        return found.index_add(0, self.owner, prices)
+        found = prices.new_zeros(self.objects, self.weights.shape[1], len(budget))
+        return found.index_add(0, self.owner, self.weights[..., None] * prices[:, None])
 
     @cached_property
     def radius(self) -> Tensor:
@@ -149,11 +158,12 @@ class Standing:
         for g in range(self.objects):
             mine = self.alive & (self.owner == g)
             kill, order = self.kill[mine].sort()
-            weak, strong = self.weak[mine][order], self.strong[mine][order]
+            weights = self.weights[mine][order]
+            weak, strong = (x[mine][order, None] * weights for x in (self.weak, self.strong))
             ends = torch.cat([kill, kill.new_tensor([math.inf])])
-            zero = kill.new_zeros(1)
+            zero = weights.new_zeros(1, weights.shape[1])
             cost = torch.cat([zero, strong.cumsum(0)]) + torch.cat([weak.flip(0).cumsum(0).flip(0), zero])
-            found[g] = torch.minimum(ends, cost).max()
+            found[g] = torch.minimum(ends, largest(cost)).max()
         return found
 
 
@@ -179,7 +189,7 @@ def supports(scene: Scene, iou_level: float, floor: float) -> Supports:
     some = (overlap >= firm) & (margin > 0)
     strong[some] = _price(scene, place[some], owner[some], firm[some], margin[some])
     firing = logit > floor
-    limit = float(torch.minimum(margin, box).square().sum())
+    limit = float((torch.minimum(margin, box).square() * scene.weight[place]).sum())
     return Supports(
         scene=scene,
         floor=floor,
@@ -229,20 +239,23 @@ def _rivals(
     count = len(scene.logits)
     everyone = torch.arange(count)
     kept = min(KEPT, count)
-    found = [(box.new_zeros(0, kept), box.new_zeros(0, kept), box.new_zeros(0))]
+    found = [(box.new_zeros(0, kept), box.new_zeros(0, kept), box.new_zeros(0), box.new_zeros(0, kept))]
     for g in range(scene.objects):
         mine = owner == g
         bad = torch.zeros(count, dtype=torch.float64)
         bad[place[mine]] = box[mine]
         for part in place[mine & firing].split(max(1, BLOCK // count)):
-            move = torch.maximum(_meet(scene, part, everyone), bad)
+            weight = scene.pair_weight(part, everyone)
+            move = torch.maximum(_meet(scene, part, everyone), bad) * weight
             move[torch.arange(len(part)), part] = math.inf
             padded = torch.cat([move, move.new_full((len(part), 1), math.inf)], 1)
             nearest = padded.topk(kept + 1, dim=1, largest=False)
-            column = torch.cat([logits[:, g], logits.new_zeros(1)])
-            found.append((column[nearest.indices[:, :-1]], nearest.values[:, :-1], nearest.values[:, -1]))
-    logit, move, rest = (torch.cat(parts) for parts in zip(*found, strict=True))
-    return Rivals(logit, move, rest)
+            which = nearest.indices[:, :-1].clamp_max(count - 1)
+            found.append(
+                (logits[which, g], nearest.values[:, :-1], nearest.values[:, -1], weight.gather(1, which))
+            )
+    logit, move, rest, weight = (torch.cat(parts) for parts in zip(*found, strict=True))
+    return Rivals(logit, move, rest, weight)
 
 
 def _meet(scene: Scene, places: Tensor, others: Tensor) -> Tensor:

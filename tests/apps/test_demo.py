@@ -156,10 +156,14 @@ def test_the_demo_of_the_shipped_models_takes_less_than_two_minutes(tmp_path):
     assert time.monotonic() - start < 500  # two minutes on a free machine; the benchmark says how long here
     results = files.read_json(tmp_path / "results.json")
     chosen = {
-        row["model"]: row
+        (row["model"], row["average"]): row
         for row in results["rows"]
-        if row["criterion"] == "iou:runway" and row["average"] == "micro" and row["eps"] == 1.0
+        if row["criterion"] == "iou:runway" and row["eps"] == 1.0
     }
-    usual, robust = (chosen[name] for name in SHIPPED)
-    assert usual["attacked"] < 0.5 * usual["clean"]
-    assert robust["attacked"] > usual["attacked"]
+    scene = chosen[
+        SHIPPED[0], "macro"
+    ]  # the micro average is that of the largest runway, which nothing erases
+    assert scene["attacked"] < 0.5 * scene["clean"]
+    for average in ("macro", "micro"):
+        usual, robust = (chosen[name, average]["attacked"] for name in SHIPPED)
+        assert robust > usual

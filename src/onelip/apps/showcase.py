@@ -40,7 +40,7 @@ class Demo:
     size: tuple[int, int] = (256, 256)
     eps: tuple[float, ...] = (0.25, 0.5, 1.0)
     shown: float = 1.0
-    steps: int = 3
+    steps: int = 6
     seed: int = 0
     device: str = "auto"
 

@@ -62,6 +62,7 @@ def certified(**changes):
         "id": "first-image",
         "least": True,
         "silent_radius": 0.01239,
+        "alarm_radius": "inf",
         "presence_radius": {"ship": 0.5, "buoy": 0.0},
         "cap_radius": "inf",
         "objects": [

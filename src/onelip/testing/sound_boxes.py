@@ -125,6 +125,7 @@ def _radii(certificate: Any, image: Attacked, e: int, b: int, norm: float) -> It
     if certificate.targets is not None:
         hit = image.hit(certificate.settings.kappa is None)
         claims |= {
+            "alarm radius": (certificate.alarm_radius[b], (image.fresh & image.scene.outside).any()),
             "location radius": (certificate.location_radius[b], ~image.held),
             "vanish radius": (certificate.vanish_radius[b], ~hit),
             "label radius": (certificate.label_radius[b], image.taken()),

@@ -112,6 +112,7 @@ def test_smallest_norms_are_not_below_the_radii(scene):
 CLAIMS = {
     "new_detections": (FabricateCount(after_nms=False), "number of new candidates"),
     "silent_radius": (FabricateCount(after_nms=False), "silent radius"),
+    "alarm_radius": (FabricateCount(after_nms=False), "alarm radius"),
     "presence_radius": (VanishBoxes(enough=None, support="location"), "presence radius"),
     "relabelled": (Mislabel(mode="untargeted"), "number of new labels"),
     "reported": (FabricateCount(), "number of detections"),

@@ -80,6 +80,9 @@ def test_radii_and_values_tell_the_same_story():
         assert float(c.recall([least + 1e-5])) == 0.5
         silent = float(c.silent_radius[0])
         assert c.new_detections([silent, silent + 1e-5])[:, 0].tolist() == [0, 1]
+        calm = float(c.alarm_radius[0])
+        assert calm >= silent
+        assert c.new_detections([calm, calm + 1e-5], outside=True)[:, 0].tolist() == [0, 1]
     assert all(
         (a <= b).all() for a, b in zip(certify(0.2).vanish_radius, certify(None).location_radius, strict=True)
     )

@@ -61,14 +61,14 @@ def sheet(opened: OpenedBoxes, plan: BoxPlan, record: Record, *, least: bool) ->
     """What the report says about one image."""
     eps = middle(plan.asked)
     free = opened.certifier.model.regression_kind == "free"
-    silent = round_down(float(record["silent_radius"]), 3)
+    silent, calm = (round_down(float(record[name]), 3) for name in ("silent_radius", "alarm_radius"))
     how, boxes = ("located", "") if free else ("found", f", with the range of their boxes at eps {eps:g}")
-    radii = ("silent_radius", "presence_radius", "cap_radius", "objects", "detections")
+    radii = ("silent_radius", "alarm_radius", "presence_radius", "cap_radius", "objects", "detections")
     return {
         "file": str(path(opened, record["index"]).relative_to(plan.out)),
         "caption": f"{plan.split} image {record['id']}. Left: objects with the eps below which they are {how}, green "
         f"where that is beyond eps {eps:g}. Middle: what each location contributes to that. Right: detections{boxes}. "
-        f"No location newly fires below eps {silent}.",
+        f"No location newly fires below eps {silent}, none outside of the objects below eps {calm}.",
         "index": record["index"],
         "id": record["id"],
         "least": least,

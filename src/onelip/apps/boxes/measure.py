@@ -70,7 +70,9 @@ def measure(
     certifier = opened.certifier
     image, targets = opened.item(index)
     # Once for each size, not timed.
-    certifier.bound((image.shape[-2], image.shape[-1]), in_channels=image.shape[1])
+    size = (image.shape[-2], image.shape[-1])
+    certifier.bound(size, in_channels=image.shape[1])
+    certifier.levels(size, in_channels=image.shape[1])
     start = clock(certifier.device)
     certificate = certifier(image, targets)
     passed = clock(certifier.device)
@@ -79,6 +81,7 @@ def measure(
     names = opened.dataset.classes
     record = {
         "silent_radius": plain(certificate.silent_radius)[0],
+        "alarm_radius": plain(certificate.alarm_radius)[0],
         "presence_radius": dict(zip(names, plain(certificate.presence_radius)[0], strict=True)),
         "cap_radius": plain(certificate.cap_radius)[0],
     }

@@ -106,6 +106,13 @@ class DetectionCertificate(JudgedBatch, Recorded):
         return self._radii(torch.tensor(costs, dtype=torch.float64))
 
     @cached_property
+    def alarm_radius(self) -> Tensor:
+        """(B,): no location outside of all objects of a class can newly fire for it below it."""
+        self.need_targets("alarm_radius")
+        costs = [crossing.silent_cost(scene, self.theta, scene.outside) for scene in self.scenes]
+        return self._radii(torch.tensor(costs, dtype=torch.float64))
+
+    @cached_property
     def presence_radius(self) -> Tensor:
         """(B, K): below it some candidate of the class remains, and so some final detection; 0 where there is none."""
         return torch.stack(

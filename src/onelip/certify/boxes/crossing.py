@@ -48,11 +48,10 @@ def new_candidates(scene: Scene, theta: float, budget: Tensor, among: Tensor | N
     return rising(scene, theta, among, limit=float(budget.max())).count(budget)
 
 
-def silent_cost(scene: Scene, theta: float) -> float:
-    """Smallest squared gap of a logit that is not above the threshold; infinite when there is none."""
-    price = torch.where(
-        scene.logits <= theta, (theta - scene.logits).square() * scene.weight[:, None], torch.inf
-    )
+def silent_cost(scene: Scene, theta: float, among: Tensor | None = None) -> float:
+    """Smallest squared gap of a logit, of those in `among`, not above the threshold; infinite when there is none."""
+    below = scene.logits <= theta if among is None else (scene.logits <= theta) & among
+    price = torch.where(below, (theta - scene.logits).square() * scene.weight[:, None], torch.inf)
     return float(price.min())
 
 

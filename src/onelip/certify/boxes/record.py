@@ -135,6 +135,7 @@ class Recorded:
                 "objects": [len(t["labels"]) for t in c.targets],
                 "vanish_radius": [plain(r) for r in c.vanish_radius],
                 "label_radius": [plain(r) for r in c.label_radius],
+                "alarm_radius": plain(c.alarm_radius),
                 "mislabel_radius": [plain(r) for r in c.mislabel_radius],
             }
             if c.settings.kappa is not None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,9 +13,27 @@ SETS = ("runways", "bccd", "penn_fudan")
 SHOWN = (0.1, 0.5, 1.0, 2.0, 5.0, 10.0)
 
 
-def cell(value: float | None, digits: int = 3) -> str:
+def cell(value: float | None) -> str:
     """A share, or a dash."""
-    return "-" if value is None else f"{value:.{digits}f}"
+    return "-" if value is None else f"{value:.3f}"
+
+
+def low(value: float | None) -> str:
+    """A certified share, rounded down.
+
+    >>> low(0.69999), low(0.3)
+    ('0.699', '0.300')
+    """
+    return cell(None if value is None else math.floor(value * 1000 + 1e-9) / 1000)
+
+
+def high(value: float | None) -> str:
+    """What an attack left, an upper bound, rounded up.
+
+    >>> high(0.12301), high(0.123)
+    ('0.124', '0.123')
+    """
+    return cell(None if value is None else math.ceil(value * 1000 - 1e-9) / 1000)
 
 
 def attacked_rows(results: dict[str, Any], names: Sequence[str] = ()) -> list[str]:
@@ -24,7 +44,7 @@ def attacked_rows(results: dict[str, Any], names: Sequence[str] = ()) -> list[st
         found = results["models"][name]["attacked"]["attacked"]
         for goal in results["goals"]:
             chosen = {r["eps"]: r for r in found if (r["goal"], r["criterion"]) == (goal, "map50")}
-            values = " | ".join(cell(chosen[e]["attacked"]) for e in SHOWN)
+            values = " | ".join(high(chosen[e]["attacked"]) for e in SHOWN)
             rows.append(f"| {name} | {named(goal)} | {cell(chosen[SHOWN[0]]['clean'])} | {values} |")
         noise = " | ".join(cell(chosen[e]["noise"]) for e in SHOWN)
         rows.append(f"| {name} | random noise | {cell(chosen[SHOWN[0]]['clean'])} | {noise} |")
@@ -61,7 +81,7 @@ def sandwich_rows(results: dict[str, Any]) -> list[str]:
                 if r["criterion"] == key and r["certified"] is not None and kind(r["goal"]) == "vanish"
             ]
             for row in found[:4]:
-                values = " | ".join(cell(row[what]) for what in ("certified", "attacked", "clean"))
+                values = f"{low(row['certified'])} | {high(row['attacked'])} | {cell(row['clean'])}"
                 rows.append(f"| {name} | {key.replace('_', ' ')} | {row['eps']:g} | {values} |")
     return rows
 
@@ -75,7 +95,7 @@ def certified_rows(results: dict[str, Any]) -> list[str]:
     for name, one in results["models"].items():
         best = {(row["allowed"], row["eps"]): row["recall"] for row in one["best"]}
         for allowed in (0, 1):
-            values = " | ".join(cell(best[allowed, e]) for e in eps)
+            values = " | ".join(low(best[allowed, e]) for e in eps)
             clean = cell(one["clean"]["map50"])
             rows.append(f"| {name} | {one['regression']} | {clean} | {allowed} | {values} |")
     return rows
@@ -87,7 +107,7 @@ def smoothing_rows(results: dict[str, Any]) -> list[str]:
     if not found:
         return []
     head = "| method | " + " | ".join(f"eps {e:g}" for e in found["eps"]) + " | passes | s / image |"
-    values = {k: " | ".join(cell(v) for v in found[k]) for k in ("ours_recall", "smoothed_recall")}
+    values = {k: " | ".join(low(v) for v in found[k]) for k in ("ours_recall", "smoothed_recall")}
     seconds = next(iter(results["models"].values()))["seconds_per_image"]
     return [
         f"Certified recall on the same {found['images']} images, threshold 0.5:",
@@ -105,7 +125,7 @@ def margins_rows(results: dict[str, Any]) -> list[str]:
     eps = " | ".join(f"certified, eps {e:g}" for e in results["eps"])
     rows = [f"| training | clean mAP@50 | mAP | recall | {eps} |", "|---|---|---|---|---|---|---|"]
     for name, one in results["models"].items():
-        values = " | ".join(cell(v) for v in one["certified"]["1"])
+        values = " | ".join(low(v) for v in one["certified"]["1"])
         clean = " | ".join(cell(one[k]) for k in ("map50", "map", "recall"))
         rows.append(f"| {name} | {clean} | {values} |")
     return rows
@@ -151,3 +171,28 @@ def detection_details() -> str:
         parts += ["**What margins cost**, at most one false alarm allowed:", ""]
         parts += [*margins_rows(record["results"]), "", source(record), ""]
     return "\n".join(parts)
+
+
+def write_cards() -> None:
+    """Write the measured values into the cards of the shipped detectors, before their limits."""
+    results = load("detection-runways")["results"]
+    for name, one in results["models"].items():
+        card = HERE.parent / "src" / "onelip" / "models" / "shipped" / one["model"] / "README.md"
+        if not card.is_file() or one["weights_sha256"] not in card.read_text():
+            continue  # what was measured is not what ships
+        best = {(row["allowed"], row["eps"]): row["recall"] for row in one["best"]}
+        shown = " | ".join(f"{low(best[0, e])}, {low(best[1, e])}" for e in (0.1, 0.25, 0.5))
+        clean = f"{cell(one['clean']['map50'])} | {cell(one['clean']['map50_95'])}"
+        block = f"""## Measured
+
+| clean mAP@50 | mAP@[.50:.95] | certified at eps 0.1 | 0.25 | 0.5 |
+|---|---|---|---|---|
+| {clean} | {shown} |
+
+On {one["images"]} rendered test images of 256 x 256. Certified: share of the runways in which a location fires, with no
+and with one false alarm possible in an image, at the best threshold. Under attack, mAP@50:
+
+"""
+        block += "\n".join(attacked_rows(results, [name])) + "\n\n"
+        text = re.sub(r"## Measured\n.*?(?=## Limits)", "", card.read_text(), flags=re.DOTALL)
+        card.write_text(text.replace("## Limits", block + "## Limits"))

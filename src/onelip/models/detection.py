@@ -107,8 +107,8 @@ class Detector(LipModel):
         """Return what `forward` returns, from the feature maps."""
         raise NotImplementedError
 
-    def bounded_level(self, features: Tensor, level: int) -> Tensor:
-        """Return the part of `bounded` that is one level's, from its feature map; optional."""
+    def bounded_part(self, features: Tensor, level: int, part: str) -> Tensor:
+        """Return what `bounded` has of one level's "logits" or "boxes", from its feature map; optional."""
         raise NotImplementedError
 
     def unbounded(self, maps: Sequence[Tensor]) -> tuple[Tensor | None, Tensor | None]:
@@ -188,26 +188,32 @@ class Detector(LipModel):
         )
 
 
-class Level(torch.nn.Module):
-    """What `forward` of a detector returns at one level alone: its constant is often far below the joint one.
+PARTS = ("logits", "boxes")
+
+
+class Part(torch.nn.Module):
+    """Logits or Lipschitz distances of some levels of a detector alone: their constants may be far below the joint one.
 
     Args:
         detector: the whole.
-        level: 0 for the finest.
+        part: "logits" or "boxes".
+        levels: indices, 0 for the finest; all by default.
 
     Example:
         >>> import onelip
         >>> model = onelip.models.create("fcos", classes=2, size="XS").eval()
-        >>> Level(model, 1)(torch.zeros(1, 3, 64, 64)).shape
+        >>> Part(model, "logits", [1])(torch.zeros(1, 3, 64, 64)).shape
         torch.Size([1, 64, 2])
     """
 
-    def __init__(self, detector: Detector, level: int) -> None:
+    def __init__(self, detector: Detector, part: str, levels: Sequence[int] | None = None) -> None:
         super().__init__()
         self.detector = detector
-        self.level = level
+        self.part = part
+        self.chosen = tuple(range(len(detector.strides)) if levels is None else levels)
         self.train(detector.training)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Return (B, n, K), or (B, n, K + 4) with Lipschitz distances."""
-        return self.detector.bounded_level(self.detector.levels(images)[self.level], self.level)
+        """Return (B, n, K) or (B, n, 4)."""
+        maps = self.detector.levels(images)
+        return torch.cat([self.detector.bounded_part(maps[i], i, self.part) for i in self.chosen], dim=1)

@@ -157,9 +157,9 @@ class FCOS(Detector):
         outputs: Tensor = self.head(maps)
         return outputs
 
-    def bounded_level(self, features: Tensor, level: int) -> Tensor:
-        """Return (B, n, K), or (B, n, K + 4) with Lipschitz distances, from the feature map of one level."""
-        outputs: Tensor = self.head.one(features, level)
+    def bounded_part(self, features: Tensor, level: int, part: str) -> Tensor:
+        """Return logits (B, n, K) or Lipschitz distances (B, n, 4) from the feature map of one level."""
+        outputs: Tensor = self.head.part(features, level, part)
         return outputs
 
     def unbounded(self, maps: Sequence[Tensor]) -> tuple[Tensor | None, Tensor | None]:

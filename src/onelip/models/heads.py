@@ -103,11 +103,16 @@ class BoundedHead(nn.Module):
 
     def one(self, features: Tensor, level: int) -> Tensor:
         """Map the map (B, C, h, w) of one level to (B, n, K), or (B, n, K + 4)."""
-        if not self.distances:
-            return rows([self.logits(self.tower.one(features, level))])
-        first, second = self.fork(features)
-        logits = self.logits(self.tower.one(first, level))
-        return rows([torch.cat((logits, self.boxes(self.box_tower.one(second, level))), dim=1)])
+        names = ("logits", "boxes") if self.distances else ("logits",)
+        return torch.cat([self.part(features, level, name) for name in names], dim=2)
+
+    def part(self, features: Tensor, level: int, name: str) -> Tensor:
+        """Map the map of one level to its logits (B, n, K), or to its distances (B, n, 4)."""
+        own = features
+        if self.distances:
+            own = self.fork(features)[int(name == "boxes")]
+        tower, last = (self.box_tower, self.boxes) if name == "boxes" else (self.tower, self.logits)
+        return rows([last(tower.one(own, level))])
 
 
 class FreeHead(nn.Module):

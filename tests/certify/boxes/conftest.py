@@ -86,10 +86,10 @@ def average_precision(batch, targets, theta, limit, k, iou=0.5):
     return voc, coco
 
 
-def world(seed, *, images=6, classes=1, noise=0.03, overlapping=False, kappa=0.5, levels=None):
+def world(seed, *, images=6, classes=1, noise=0.03, overlapping=False, kappa=0.5, parts=None):
     """Images with 0 to 2 objects and 10 to 30 locations near and off them; logits between -1 and 1.
 
-    With levels, constants of the strides 4 and 8, every other location has stride 8.
+    With parts, constants of logits and boxes, every other location has stride 8.
     """
     generator = torch.Generator().manual_seed(seed)
 
@@ -118,13 +118,13 @@ def world(seed, *, images=6, classes=1, noise=0.03, overlapping=False, kappa=0.5
         r = torch.cat([sides, rand(far, 4, low=0.5, high=2.5)])
         z = rand(near + far, classes, low=-1.0, high=0.3)
         z[torch.arange(near), labels[owner]] = rand(near, low=-0.5, high=1.0)
-        if levels:
+        if parts:
             strides[::2] = 8.0
             r[::2] /= 2
         batch.append((z, r, points, strides))
         targets.append({"boxes": boxes, "labels": labels})
     return SimpleNamespace(
-        batch=batch, targets=targets, classes=classes, kappa=kappa, noise=noise, levels=levels
+        batch=batch, targets=targets, classes=classes, kappa=kappa, noise=noise, parts=parts
     )
 
 
@@ -146,18 +146,20 @@ def attacked(toy, rho, mode, seed, theta, limit):
         z, r, points, strides = heads
         boxes = clip(decode(points, strides, r), SIZE).tolist()
         aim, most = torch.ones_like(strides, dtype=torch.bool), rho
-        if (
-            toy.levels and torch.rand((), generator=generator) < 0.8
-        ):  # one level alone, in its own smaller ball
-            stride, constant = list(toy.levels.items())[int(torch.rand((), generator=generator) * 2)]
-            aim, most = strides == stride, rho * constant
+        if toy.parts:  # often one level alone, in its own smaller ball
+            logits = toy.parts["logits"]
+            most = rho * logits.joint
+            if torch.rand((), generator=generator) < 0.7:
+                stride, constant = list(logits.levels.items())[int(torch.rand((), generator=generator) * 2)]
+                aim, most = strides == stride, rho * constant
         masked = torch.where(aim[:, None], z, -1e3)
         plan = MODES[mode](masked, r, boxes, target, most, theta, limit, generator)
-        dz, dt = ((torch.zeros_like(x) + move) * aim[:, None] for x, move in zip((z, r), plan, strict=True))
-        for part, limit_ in [(aim, most), *((strides == s, rho * c) for s, c in (toy.levels or {}).items())]:
-            norm = float((dz[part].square().sum() + dt[part].square().sum()).sqrt())
-            if norm > limit_:
-                dz[part], dt[part] = dz[part] * limit_ / norm, dt[part] * limit_ / norm
+        moves = [(torch.zeros_like(x) + move) * aim[:, None] for x, move in zip((z, r), plan, strict=True)]
+        for move, part in zip(moves, (toy.parts or {}).values(), strict=False):
+            for rows, constant in [(aim, part.joint), *((strides == s, c) for s, c in part.levels.items())]:
+                move[rows] *= min(1.0, rho * constant / max(float(move[rows].norm()), 1e-300))
+        norm = math.hypot(*(float(move.norm()) for move in moves))
+        dz, dt = (move * min(1.0, rho / max(norm, 1e-300)) for move in moves)
         found.append((z + dz, (r + toy.kappa * dt).clamp_min(0), points, strides))
     return found
 

@@ -14,7 +14,7 @@ from onelip.certify import DetectionCertifier, detection, segmentation
 from onelip.core import errors
 from onelip.models import FCOS
 from onelip.models.decoding import clip, decode
-from onelip.models.detection import Level
+from onelip.models.detection import Part
 
 SIZE = (32, 32)
 
@@ -220,34 +220,39 @@ def test_centreness_orders_and_nothing_else():
 
 
 @pytest.mark.parametrize("regression", ["lipschitz", "free"])
-def test_each_level_has_its_own_proven_constant(regression):
+def test_each_part_has_its_own_proven_constant(regression):
     """Above what power iteration finds, below the joint one, and with radii that are no smaller for it."""
     model, images = detector(regression), batch()
     targets = targets_of(model, images)
     certificate = detection(model, images, targets, threshold_of(model))
-    levels, joint = certificate.settings.levels, certificate.settings.lipschitz
-    assert set(levels) == {float(s) for s in model.strides}
+    settings, joint = certificate.settings, certificate.settings.lipschitz
     folded = onelip.fold(model).eval()
-    for index, constant in enumerate(levels.values()):
-        found = onelip.testing.lower_bound(Level(folded, index), SIZE, seed=0, iterations=8, starts=2)
-        assert 0.2 * constant < float(found) <= constant <= joint
-    assert min(levels.values()) < 0.8 * joint
+    for name, part in (("logits", settings.logits), ("boxes", settings.boxes)):
+        if name == "boxes" and regression == "free":
+            assert part is None
+            continue
+        assert set(part.levels) == {float(s) for s in model.strides}
+        for index, constant in ((None, part.joint), *((i, c) for i, c in enumerate(part.levels.values()))):
+            chosen = Part(folded, name, None if index is None else [index])
+            found = onelip.testing.lower_bound(chosen, SIZE, seed=0, iterations=8, starts=2)
+            assert 0.15 * constant < float(found) <= constant <= joint
+        assert min(part.levels.values()) < 0.8 * joint
     plain = detection(model, images, targets, threshold_of(model), lipschitz=joint)
-    assert plain.settings.levels == {}
+    assert plain.settings.logits is None
     assert (certificate.silent_radius >= plain.silent_radius - 1e-9).all()
     assert (torch.cat(certificate.vanish_radius) >= torch.cat(plain.vanish_radius) - 1e-9).all()
     assert (certificate.presence_radius > plain.presence_radius + 1e-3).any()
 
 
 class Skewed(FCOS):
-    """Its levels alone are not what forward returns."""
+    """Its parts alone are not what forward returns."""
 
-    def bounded_level(self, features, level):
-        return 0.5 * super().bounded_level(features, level)
+    def bounded_part(self, features, level, part):
+        return 0.5 * super().bounded_part(features, level, part)
 
 
-def test_levels_that_are_not_those_of_forward_are_refused():
+def test_parts_that_are_not_those_of_forward_are_refused():
     model = detector()
     model.__class__ = Skewed
-    with pytest.raises(errors.IntegrityError, match="output of its levels does not agree"):
+    with pytest.raises(errors.IntegrityError, match="output of its parts does not agree"):
         detection(model, batch())

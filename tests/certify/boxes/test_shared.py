@@ -14,6 +14,7 @@ from onelip.certify import detection_from_raw
 from onelip.certify.boxes import crossing
 from onelip.certify.boxes.scene import Scene, Settings
 from onelip.certify.boxes.shared import fallen
+from onelip.certify.boxes.sums import Constants, sums
 from onelip.core.errors import InputError
 from onelip.models.detection import Raw
 
@@ -32,7 +33,7 @@ def scene(rows, levels, *, objects=0, classes=1):
     boxes = torch.stack([left, 0 * left - 1, left + 10, 0 * left + 99], 1)
     labels = torch.zeros(objects, dtype=torch.int64)
     sides = torch.ones(len(rows), 4, dtype=torch.float64)
-    given_ = Settings(1.0, None, 0.6, levels=levels)
+    given_ = Settings(1.0, None, 0.6, logits=Constants(1.0, levels))
     return Scene(logits, sides, points, strides, (99, 99), boxes, labels, given_)
 
 
@@ -115,24 +116,66 @@ def test_labels_hold_against_sampled_attacks(rows, levels):
         assert needed((silent - one.logits).flatten().tolist(), strides, levels) >= wrong * (1 - 1e-9)
 
 
-def test_a_pair_of_levels_costs_what_both_can_pay():
-    """The least budget that pays a sum of squares on two coordinates, on a grid of all ways to share it."""
-    one = scene([(0.0, 4.0), (0.0, 8.0)], {4.0: 0.5, 8.0: 0.8})
-    own = torch.arange(2)
-    share = torch.linspace(0, 1, 10001, dtype=torch.float64)
-    least = torch.stack([share / 0.25, (1 - share) / 0.64, torch.ones_like(share)]).amax(0).min()
-    weights = one.pair_weight(own, own)
-    assert float(weights[0, 1]) == pytest.approx(float(least), rel=1e-3)
-    assert weights.diagonal().tolist() == pytest.approx([4.0, 1 / 0.64])
+coordinates = st.lists(st.floats(-1, 1, width=16), min_size=4, max_size=4)
 
 
-def test_bad_constants_of_levels_are_refused():
+@settings(max_examples=200, deadline=None)
+@given(coordinates, coordinates, constants, constants)
+def test_every_sum_holds_for_every_move_within_the_constants(logits, boxes, first, second):
+    """Two locations of two levels, moved as far as all constants allow: no sum exceeds the budget."""
+    z, t = Constants(0.9, first), Constants(0.7, second)
+    found = sums(torch.tensor([4.0, 8.0, 4.0, 8.0]).double(), 1.0, z, t)
+    a, b = torch.tensor(logits).double(), torch.tensor(boxes).double()
+    stretch = 0.0
+    for move, part in ((a, z), (b, t)):
+        for rows, constant in (
+            (slice(None), part.joint),
+            *((slice(i, None, 2), part.levels[s]) for i, s in enumerate((4.0, 8.0))),
+        ):
+            stretch = max(stretch, float(move[rows].norm()) / min(constant, part.joint))
+    stretch = max(stretch, math.hypot(float(a.norm()), float(b.norm())))
+    if stretch == 0.0:
+        return
+    a, b = (a / stretch).square(), (b / stretch).square()
+    total = a @ found.logits + b @ found.boxes
+    assert float(total.max()) <= 1.0 + 1e-9
+    everyone = torch.arange(4)
+    for i, j in itertools.product(range(4), range(4)):
+        own = sorted({i, j})
+        price = found.of_pair(
+            found.scope(everyone[i : i + 1], everyone[j : j + 1]),
+            a[own].sum()[None, None],
+            b[own].sum()[None, None],
+        )
+        assert float(price) <= 1.0 + 1e-9
+    assert float((found.of_logit() * a).max()) <= 1.0 + 1e-9
+    assert float((found.of_box() * b).max()) <= 1.0 + 1e-9
+
+
+def test_sums_of_a_mixture_are_within_two_of_the_best():
+    found = sums(torch.tensor([4.0]).double(), 1.0, Constants(0.95), Constants(0.3))
+    assert found.w[0].tolist() == pytest.approx([1.0, 1 / (2 * 0.95**2), 1 / 0.95**2])
+    assert found.u[0].tolist() == pytest.approx([1.0, 1 / (2 * 0.3**2), 0.0])
+
+
+def test_bad_constants_of_parts_are_refused():
     raw = Raw(torch.zeros(1, 2, 1), torch.ones(1, 2, 4), torch.ones(2, 2), torch.tensor([4.0, 8.0]))
+
+    def certify(kappa=None, **parts):
+        return detection_from_raw(raw, size=(16, 16), lipschitz=1.0, kappa=kappa, **parts)
+
     with pytest.raises(InputError, match="strides that are not there"):
-        detection_from_raw(raw, size=(16, 16), lipschitz=1.0, levels={16.0: 0.1})
+        certify(logits=Constants(1.0, {16.0: 0.1}))
     for bad in (-1.0, math.nan):
-        with pytest.raises(ValueError, match=r"levels\[4\]"):
-            detection_from_raw(raw, size=(16, 16), lipschitz=1.0, levels={4.0: bad})
-    found = detection_from_raw(raw, size=(16, 16), lipschitz=1.0, levels={4.0: 5.0, 8.0: 0.0})
-    assert found.settings.levels == {4.0: 1.0, 8.0: 0.001}
-    assert found.to_dict()["lipschitz_by_stride"] == {"4": 1.0, "8": 0.001}
+        with pytest.raises(ValueError, match=r"logits.levels\[4\]"):
+            certify(logits=Constants(1.0, {4.0: bad}))
+    for kappa, parts in (
+        (None, {"boxes": Constants(1.0)}),
+        (0.1, {"boxes": Constants(1.0)}),
+        (0.1, {"logits": Constants(1.0)}),
+    ):
+        with pytest.raises(InputError, match="with `kappa` both or none"):
+            certify(kappa, **parts)
+    found = certify(logits=Constants(2.0, {4.0: 5.0, 8.0: 0.0}))
+    assert found.settings.logits == Constants(1.0, {4.0: 1.0, 8.0: 0.001})
+    assert found.to_dict()["constants"] == {"logits": {"joint": 1.0, "4": 1.0, "8": 0.001}}

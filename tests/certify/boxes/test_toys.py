@@ -9,6 +9,7 @@ import torch
 
 from onelip.certify import DetectionCurves, detection_from_raw
 from onelip.certify.boxes import outcome, pooled
+from onelip.certify.boxes.sums import Constants
 
 LIMIT, LOW = 0.6, -0.75
 THETAS = [-0.75 + 0.25 * i for i in range(7)]
@@ -16,15 +17,15 @@ SCORES = [1.0 / (1.0 + math.exp(-theta)) for theta in THETAS]
 RHOS = [0.0, 0.05, 0.15, 0.3, 0.6]
 
 
-def certified(toys, toy, rhos=RHOS, *, lipschitz=1.0, levels=None, scores=SCORES, iou=0.5):
+def certified(toys, toy, rhos=RHOS, *, lipschitz=1.0, parts=None, scores=SCORES, iou=0.5):
     curves = DetectionCurves(rhos, scores, iou=iou)
     for raw, target in zip(toys.padded(toy), toy.targets, strict=True):
-        given = {
-            "lipschitz": lipschitz,
-            "levels": toy.levels if levels is None else levels,
-            "kappa": toy.kappa,
-        }
-        curves.update(detection_from_raw(raw, [target], size=toys.SIZE, nms=LIMIT, **given))
+        given = (toy.parts if parts is None else parts) or {}
+        curves.update(
+            detection_from_raw(
+                raw, [target], size=toys.SIZE, lipschitz=lipschitz, kappa=toy.kappa, nms=LIMIT, **given
+            )
+        )
     return curves.compute()
 
 
@@ -62,27 +63,43 @@ def test_no_attack_beats_a_bound(toys, seed, classes, overlapping):
     assert beaten(toys, toy, certified(toys, toy), seed=seed) == set()
 
 
-LEVELS = {4.0: 0.5, 8.0: 0.9}
+def parts(logits, boxes):
+    return {"logits": Constants(*logits), "boxes": Constants(*boxes)}
+
+
+LEVELS = parts((1.0, {4.0: 0.5, 8.0: 0.9}), (1.0, {4.0: 0.5, 8.0: 0.9}))
+APART = parts((0.8, {4.0: 0.8, 8.0: 0.8}), (0.6, {4.0: 0.6, 8.0: 0.6}))
+BOTH = parts((0.9, {4.0: 0.9, 8.0: 0.3}), (0.45, {4.0: 0.2, 8.0: 0.45}))
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("constants", [LEVELS, APART, BOTH])
+def test_no_attack_beats_a_bound_with_constants_of_parts(toys, seed, constants):
+    toy = toys.world(seed, classes=1 + seed % 2, kappa=(0.1, 0.3, 0.6)[seed], parts=constants)
+    bounds, plain = certified(toys, toy), certified(toys, toy, parts={})
+    for again in range(2):
+        assert beaten(toys, toy, bounds, seed=seed + 7 * again) == set()
+    names = ("recall", "quiet", "average_precision")
+    gains = [getattr(bounds, name) - getattr(plain, name) for name in names]
+    assert min(float(gain.min()) for gain in gains) >= -1e-12
+    assert max(float(gain.max()) for gain in gains) > 0.02
 
 
 @pytest.mark.parametrize(
-    ("seed", "classes", "levels"), [(0, 1, LEVELS), (1, 2, {4.0: 1.0, 8.0: 0.3}), (2, 1, LEVELS)]
+    ("small", "modes"),
+    [
+        (parts((0.45, {4.0: 0.4, 8.0: 0.4}), (0.6, {})), ["spawn", "vanish"]),
+        (parts((0.8, {4.0: 0.3, 8.0: 0.3}), (0.6, {})), ["spawn", "vanish"]),
+        (parts((0.8, {}), (0.02, {})), ["shift"]),
+        (parts((0.8, {}), (0.6, {4.0: 0.02, 8.0: 0.02})), ["shift"]),
+    ],
 )
-def test_no_attack_beats_a_bound_with_constants_of_levels(toys, seed, classes, levels):
-    toy = toys.world(seed, classes=classes, kappa=(0.1, 0.3, 0.6)[seed], levels=levels)
-    bounds, plain = certified(toys, toy), certified(toys, toy, levels={})
-    for again in range(3):
-        assert beaten(toys, toy, bounds, seed=seed + 7 * again) == set()
-    for name in ("recall", "quiet", "average_precision"):
-        gain = getattr(bounds, name) - getattr(plain, name)
-        assert float(gain.min()) >= -1e-12
-        assert float(gain.max()) > 0.05
-
-
-def test_constants_of_levels_that_are_too_small_would_be_beaten(toys):
-    toys_ = [toys.world(seed, levels=LEVELS) for seed in range(3)]
-    small = {4.0: 0.25, 8.0: 0.3}
-    assert any(beaten(toys, t, certified(toys, t, levels=small), modes=["spawn", "vanish"]) for t in toys_)
+def test_constants_of_parts_that_are_too_small_would_be_beaten(toys, small, modes):
+    kappa = 3.0 if "shift" in modes else 0.6
+    toys_ = [toys.world(seed, parts=APART, kappa=kappa, images=4) for seed in range(6)]
+    rhos = [0.3, 0.6, 1.0, 1.5]
+    assert any(beaten(toys, t, certified(toys, t, rhos, parts=small), modes=modes) for t in toys_)
+    assert not any(beaten(toys, t, certified(toys, t, rhos), modes=modes) for t in toys_)
 
 
 def test_no_attack_beats_a_bound_at_a_high_iou(toys):

@@ -72,7 +72,7 @@ def measure(
     # Once for each size, not timed.
     size = (image.shape[-2], image.shape[-1])
     certifier.bound(size, in_channels=image.shape[1])
-    certifier.levels(size, in_channels=image.shape[1])
+    certifier.constants(size, in_channels=image.shape[1])
     start = clock(certifier.device)
     certificate = certifier(image, targets)
     passed = clock(certifier.device)

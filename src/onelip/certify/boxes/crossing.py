@@ -1,7 +1,7 @@
 r"""Statements about logits alone: what can newly fire, what can fall silent, what can change its class.
 
 Counts, silence and presence are exact for the ball :math:`\|\delta z\|_2 \le \rho`, and for its intersection with balls
-of single levels (`shared`); labels and several objects are exact for the first and sound for the second. A detection is
+of single levels (`sums`); labels and several objects are exact for the first and sound for the second. A detection is
 strictly above the threshold.
 """
 
@@ -28,7 +28,7 @@ def rising(scene: Scene, theta: float, among: Tensor | None = None, *, limit: fl
     """
     below = scene.logits <= theta
     place, k = (below if among is None else below & among).nonzero(as_tuple=True)
-    return Choices.of((theta - scene.logits[place, k]).square(), place, scene.weights, limit=limit)
+    return Choices.of((theta - scene.logits[place, k]).square(), place, scene.sums, limit=limit)
 
 
 def new_candidates(scene: Scene, theta: float, budget: Tensor, among: Tensor | None = None) -> Tensor:
@@ -51,13 +51,13 @@ def new_candidates(scene: Scene, theta: float, budget: Tensor, among: Tensor | N
 def silent_cost(scene: Scene, theta: float, among: Tensor | None = None) -> float:
     """Smallest squared gap of a logit, of those in `among`, not above the threshold; infinite when there is none."""
     below = scene.logits <= theta if among is None else (scene.logits <= theta) & among
-    price = torch.where(below, (theta - scene.logits).square() * scene.weight[:, None], torch.inf)
+    price = torch.where(below, (theta - scene.logits).square() * scene.sums.of_logit()[:, None], torch.inf)
     return float(price.min())
 
 
 def presence_cost(scene: Scene, theta: float) -> Tensor:
     """(K,): what it costs to bring every candidate of a class down; 0 where there is none."""
-    return largest((scene.logits - theta).clamp_min(0).square().T @ scene.weights)
+    return largest((scene.logits - theta).clamp_min(0).square().T @ scene.sums.logits)
 
 
 def location_costs(scene: Scene, theta: float, *, disjoint: bool) -> Tensor:
@@ -69,14 +69,14 @@ def location_costs(scene: Scene, theta: float, *, disjoint: bool) -> Tensor:
         disjoint: give every pair (location, class) to one object only, the smallest, so that the costs of several
             objects add up.
     """
-    cost = torch.zeros(scene.objects, scene.weights.shape[1], dtype=torch.float64)
+    cost = torch.zeros(scene.objects, scene.sums.logits.shape[1], dtype=torch.float64)
     margins = (scene.logits - theta).clamp_min(0).square()
     for k in scene.labels.unique().tolist():
         own = scene.contains & (scene.labels == k)
         if disjoint:
             chosen = scene.smallest(own)
             own = own & (chosen[:, None] == torch.arange(scene.objects))
-        cost += (own * margins[:, k, None]).T @ scene.weights
+        cost += (own * margins[:, k, None]).T @ scene.sums.logits
     return cost
 
 
@@ -122,24 +122,23 @@ def label_costs(scene: Scene) -> Tensor:
         if not bool(own.any()):
             costs.append(0.0)
             continue
-        mine = scene.logits[:, k]
+        mine, (whole, *weights) = scene.logits[:, k], scene.sums.logits_alone.tolist()
         found = [math.inf]
-        for column, rival in _rivals(scene, own, k):
-            alone = own & (column > 0)
-            within = takeover_cost(mine[alone], rival) * float(column.max())
-            found.append(max(takeover_cost(mine[own], rival), within))
+        for level, rival in _rivals(scene, own, k):
+            alone = own & (scene.sums.level == level)
+            within = takeover_cost(mine[alone], rival) * weights[level]
+            found.append(max(takeover_cost(mine[own], rival) * whole, within))
         costs.append(min(found))
     return torch.tensor(costs, dtype=torch.float64)
 
 
-def _rivals(scene: Scene, own: Tensor, k: int) -> list[tuple[Tensor, float]]:
-    """For each level, with its column of the weights, the highest logit of another class at the locations `own`."""
+def _rivals(scene: Scene, own: Tensor, k: int) -> list[tuple[int, float]]:
+    """The levels of the locations `own`, each with the highest logit of another class there."""
     others = torch.cat([scene.logits[:, :k], scene.logits[:, k + 1 :]], 1)
     if not others.shape[1]:
         return []
-    columns = scene.weights.T[1:] if scene.weights.shape[1] > 1 else scene.weights.T
-    rows = [(column, others[own & (column > 0)]) for column in columns]
-    return [(column, float(row.max())) for column, row in rows if row.numel()]
+    levels = scene.sums.level[own].unique().tolist()
+    return [(level, float(others[own & (scene.sums.level == level)].max())) for level in levels]
 
 
 def mislabel_costs(scene: Scene, theta: float) -> Tensor:
@@ -147,11 +146,11 @@ def mislabel_costs(scene: Scene, theta: float) -> Tensor:
     costs = []
     for g, k in enumerate(scene.labels.tolist()):
         own = scene.owner == g
-        silence = (scene.logits[own, k] - theta).clamp_min(0).square() @ scene.weights[own]
+        silence = (scene.logits[own, k] - theta).clamp_min(0).square() @ scene.sums.logits[own]
         found = [math.inf]
-        for column, rival in _rivals(scene, own, k):
-            level = scene.weights[column > 0][0]
-            found.append(float(largest(silence + max(theta - rival, 0.0) ** 2 * level)))
+        for level, rival in _rivals(scene, own, k):
+            weights = scene.sums.logits[scene.sums.level == level][0]
+            found.append(float(largest(silence + max(theta - rival, 0.0) ** 2 * weights)))
         costs.append(min(found))
     return torch.tensor(costs, dtype=torch.float64)
 
@@ -166,7 +165,7 @@ def relabelled(scene: Scene, theta: float, budget: Tensor) -> Tensor:
     place = (scene.logits.amax(1) > theta).nonzero()[:, 0]
     top = scene.logits[place].topk(2, dim=1).values
     prices = (top[:, 0] - top[:, 1]).square() / 2
-    return Choices.of(prices, place, scene.weights, limit=float(budget.max())).count(budget)
+    return Choices.of(prices, place, scene.sums, limit=float(budget.max())).count(budget)
 
 
 def radii(scene: Scene, cost: Tensor | float) -> Tensor:

@@ -13,13 +13,15 @@ from onelip.bounds import Bound
 from onelip.bounds import lipschitz as prove
 from onelip.certify.boxes.certificate import DetectionCertificate
 from onelip.certify.boxes.judges import check_score
+from onelip.certify.boxes.parts import part_constants, parts_of
 from onelip.certify.boxes.plain import check_norm, detection_from_raw
+from onelip.certify.boxes.sums import Constants
 from onelip.certify.dense import ROUNDING
 from onelip.certify.fingerprint import weights_hash
 from onelip.core import checks, errors, runtime
 from onelip.layers.fold import fold
 from onelip.models.decoding import postprocess
-from onelip.models.detection import Detector, Level, Raw, Target
+from onelip.models.detection import Detector, Part, Raw, Target
 
 
 class DetectionCertifier:
@@ -68,7 +70,7 @@ class DetectionCertifier:
         self.weights_hash = weights_hash(folded)
         self.model: Detector = folded.double().eval()
         self._bounds: dict[tuple[int, ...], Bound] = {}
-        self._levels: dict[tuple[int, ...], dict[float, float]] = {}
+        self._constants: dict[tuple[int, ...], dict[str, Constants]] = {}
 
     def bound(self, size: tuple[int, int], *, in_channels: int) -> Bound | None:
         """The proven bound at one image size (h, w), or None when a constant was given."""
@@ -79,18 +81,14 @@ class DetectionCertifier:
             self._bounds[key] = prove(self.model, size, p=self.p, in_channels=in_channels)
         return self._bounds[key]
 
-    def levels(self, size: tuple[int, int], *, in_channels: int) -> dict[float, float]:
-        """The proven constants of single levels by their stride; none when a constant was given, or nothing splits."""
-        key = (in_channels, *size)
-        splits = type(self.model).bounded_level is not Detector.bounded_level
-        if self._given is not None or not splits:
+    def constants(self, size: tuple[int, int], *, in_channels: int) -> dict[str, Constants]:
+        """Proven constants of logits, and of Lipschitz boxes, alone; none where one was given."""
+        if self._given is not None:
             return {}
-        if key not in self._levels:
-            self._levels[key] = {
-                float(stride): prove(Level(self.model, index), size, p=self.p, in_channels=in_channels).value
-                for index, stride in enumerate(self.model.strides)
-            }
-        return self._levels[key]
+        key = (in_channels, *size)
+        if key not in self._constants:
+            self._constants[key] = part_constants(self.model, size, p=self.p, in_channels=in_channels)
+        return self._constants[key]
 
     @property
     def device(self) -> torch.device:
@@ -129,7 +127,7 @@ class DetectionCertifier:
             targets,
             size=size,
             lipschitz=lipschitz,
-            levels=self.levels(size, in_channels=images.shape[1]),
+            **self.constants(size, in_channels=images.shape[1]),
             threshold=self.threshold,
             temperature=model.temperature,
             kappa=model.kappa if model.regression_kind == "lipschitz" else None,
@@ -181,10 +179,10 @@ class DetectionCertifier:
         if self.model.regression_kind == "lipschitz":
             distances = (self.model.kappa * joint[..., classes:]).relu()
             _agree("output of forward", distances, raw.regression, 1e-9)
-        if self.levels((images.shape[-2], images.shape[-1]), in_channels=images.shape[1]):
+        if self._given is None and (names := parts_of(self.model)):
             with runtime.exact_matmul(), torch.autocast(images.device.type, enabled=False):
-                parts = [Level(self.model, index)(images) for index in range(len(self.model.strides))]
-            _agree("output of its levels", torch.cat(parts, 1), joint, 1e-9)
+                parts = torch.cat([Part(self.model, name)(images) for name in names], 2)
+            _agree("output of its parts", parts, joint, 1e-9)
 
 
 def detection(
@@ -201,9 +199,9 @@ def detection(
     r"""Certify the detections of a detector: one forward pass, bound included.
 
     The model is folded, copied to float64 and run once; the joint constant L of all that its forward returns is proven
-    at the size of the images, and so is that of each level alone. All logits, and with a Lipschitz regression all
-    distances over kappa, that an image within :math:`\|\delta\|_2 \le \epsilon` can have lie together within
-    :math:`L \epsilon` of the clean ones, and those of level l within :math:`L_l \epsilon`.
+    at the size of the images, and so are those of each level, and of logits and boxes, alone. All logits, and with a
+    Lipschitz regression all distances over kappa, that an image within :math:`\|\delta\|_2 \le \epsilon` can have lie
+    together within :math:`L \epsilon` of the clean ones, and each part within its own constant.
 
     Args:
         model: a detector in eval mode; it is not changed.

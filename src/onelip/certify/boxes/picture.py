@@ -74,7 +74,7 @@ def support_map(certificate: DetectionCertificate, index: int, iou: float = 0.5)
         for g in range(scene.objects):
             mine = standing.alive & (standing.owner == g)
             share.index_add_(
-                0, place[mine], standing.weak[mine] / standing.weak[mine].sum().clamp_min(1e-300)
+                0, place[mine], standing.weak[mine, 0] / standing.weak[mine, 0].sum().clamp_min(1e-300)
             )
     return _painted(scene, share)
 
@@ -104,7 +104,7 @@ def worst_boxes(certificate: DetectionCertificate, index: int, eps: float) -> tu
         for box, k in zip(found["boxes"].double(), found["labels"], strict=True)
     ]
     at = torch.tensor(place, dtype=torch.int64)
-    half = settings.kappa * settings.lipschitz * (eps + settings.rounding) / scene.weight[at].sqrt()
+    half = settings.kappa * settings.lipschitz * (eps + settings.rounding) / scene.sums.of_box()[at].sqrt()
     heads = (scene.points[at], scene.strides[at], scene.regression[at])
     low, high = reach(*heads, half[:, None].expand(-1, 4), scene.size)
     outer = torch.cat([low[:, :2], high[:, 2:]], 1)

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from onelip.certify.boxes.certificate import DetectionCertificate
 from onelip.certify.boxes.judges import check_score
 from onelip.certify.boxes.scene import Settings
+from onelip.certify.boxes.sums import Constants
+from onelip.certify.boxes.targets import checked_targets
 from onelip.core import checks, errors
 from onelip.models.decoding import postprocess
 from onelip.models.detection import Detections, Raw, Target
-
-BEYOND = 1.0
-"""Pixels by which a box of an object may exceed the image: annotations are rounded."""
 
 
 def detection_from_raw(
@@ -25,7 +23,8 @@ def detection_from_raw(
     *,
     size: Sequence[int],
     lipschitz: Any,
-    levels: Mapping[float, float] | None = None,
+    logits: Constants | None = None,
+    boxes: Constants | None = None,
     threshold: float = 0.5,
     temperature: float = 1.0,
     kappa: float | None = None,
@@ -46,7 +45,8 @@ def detection_from_raw(
         targets: for each image a dict with boxes (G, 4) and labels (G,) int64; G may be 0.
         size: (h, w) of the images: boxes are clipped to it.
         lipschitz: joint l2 constant L of the map to all logits, with `kappa` to logits and distances / kappa.
-        levels: constants of single levels by their stride, where they are known to be smaller.
+        logits: constants of the logits alone, of all levels and of each, where they are known to be smaller.
+        boxes: those of distances / kappa alone; with `kappa` both are given or none.
         threshold: of the scores, in (0, 1).
         temperature: T in score = sigmoid(logit / T).
         kappa: scale of Lipschitz distances; None for a free regression.
@@ -60,7 +60,7 @@ def detection_from_raw(
         assumptions: what the guarantee rests on, beyond what is added here.
         **facts: images, bound, versions, weights_hash and date of the certificate.
 
-    Guarantee: sound if `lipschitz` and `levels` are constants of the network that made the heads.
+    Guarantee: sound if `lipschitz`, `logits` and `boxes` are constants of the network that made the heads.
 
     Raises:
         InputError: heads, targets or options are not usable.
@@ -89,8 +89,8 @@ def detection_from_raw(
         bounded = bounded + (heads.regression / kappa).flatten(1).square().sum(1)
     # What float64 may lose grows with the heads; 20 T is beyond every threshold that is used.
     largest = float(bounded.max().sqrt()) + abs(theta) + 20.0 * scale
-    smaller = _levels(levels or {}, heads, constant)
-    least = min([constant, *smaller.values()])
+    parts = _parts(logits, boxes, kappa, heads, constant)
+    least = min([constant, *(c for part in parts if part for c in (part.joint, *part.levels.values()))])
     error = checks.number("rounding", rounding, low=0.0) + 2.0**-40 * largest / least
     settings = Settings(
         lipschitz=constant,
@@ -101,9 +101,10 @@ def detection_from_raw(
         per_image=None if per_image is None else checks.positive_int("per_image", per_image),
         inside=_inside(inside),
         rounding=error,
-        levels=smaller,
+        logits=parts[0],
+        boxes=parts[1],
     )
-    objects = None if targets is None else _objects(targets, heads, (height, width))
+    objects = None if targets is None else checked_targets(targets, heads, (height, width))
     return DetectionCertificate(
         raw=heads,
         size=(height, width),
@@ -135,19 +136,41 @@ def check_norm(p: Any) -> float:
     return 2.0
 
 
-def _levels(levels: Mapping[float, float], raw: Raw, constant: float) -> dict[float, float]:
-    """Checked constants of levels, at least a thousandth of the joint one: the rounding of heads is in their units."""
-    strides = set(raw.strides.tolist())
-    if unknown := set(levels) - strides:
+def _parts(
+    logits: Constants | None, boxes: Constants | None, kappa: float | None, raw: Raw, lipschitz: float
+) -> list[Constants | None]:
+    """Checked constants of logits and boxes."""
+    parts = [_part(name, part, raw, lipschitz) for name, part in (("logits", logits), ("boxes", boxes))]
+    if (parts[1] is None) != (parts[0] is None or kappa is None):
         raise errors.InputError(
             errors.explain(
-                "`levels` names strides that are not there",
+                "`logits` and `boxes` are not usable together",
+                received=f"kappa={kappa}, {parts}",
+                expected="with `kappa` both or none, without it no `boxes`",
+            )
+        )
+    return parts
+
+
+def _part(name: str, part: Constants | None, raw: Raw, lipschitz: float) -> Constants | None:
+    """Checked constants, at least a thousandth of the joint one: the rounding of heads is in their units."""
+    if part is None:
+        return None
+    strides = set(raw.strides.tolist())
+    if unknown := set(part.levels) - strides:
+        raise errors.InputError(
+            errors.explain(
+                f"`{name}` names strides that are not there",
                 received=sorted(unknown),
                 expected=sorted(strides),
             )
         )
-    known = {float(s): checks.number(f"levels[{s:g}]", value, low=0.0) for s, value in levels.items()}
-    return {s: min(constant, max(value, constant / 1000.0)) for s, value in known.items()}
+
+    def known(what: str, value: float) -> float:
+        return min(lipschitz, max(checks.number(what, value, low=0.0), lipschitz / 1000.0))
+
+    levels = {float(s): known(f"{name}.levels[{s:g}]", value) for s, value in part.levels.items()}
+    return Constants(known(f"{name}.joint", part.joint), levels)
 
 
 def _inside(value: Any) -> float:
@@ -188,72 +211,6 @@ def _heads(raw: Raw) -> Raw:
             )
         )
     return Raw(z, r, points, strides)
-
-
-def _objects(targets: Sequence[Target], raw: Raw, size: tuple[int, int]) -> list[Target]:
-    """Checked targets, boxes float64 on the CPU."""
-    if isinstance(targets, Mapping) or not isinstance(targets, Sequence) or len(targets) != len(raw.logits):
-        received = f"{len(targets)} entries" if isinstance(targets, Sequence) else type(targets).__name__
-        raise errors.InputError(
-            errors.explain(
-                "`targets` does not fit the images",
-                received=received,
-                expected=f"a list of {len(raw.logits)} dicts, one for each image",
-            )
-        )
-    return [_object(t, f"targets[{i}]", raw.logits.shape[-1], size) for i, t in enumerate(targets)]
-
-
-def _object(target: Target, name: str, classes: int, size: tuple[int, int]) -> Target:
-    fine = isinstance(target, Mapping) and {"boxes", "labels"} <= set(target)
-    boxes, labels = (target["boxes"], target["labels"]) if fine else (torch.empty(0), torch.empty(0))
-    if not fine or boxes.dim() != 2 or boxes.shape[1] != 4 or labels.shape != (len(boxes),):
-        raise errors.InputError(
-            errors.explain(
-                f"`{name}` is no target",
-                received=f"boxes {tuple(boxes.shape)}, labels {tuple(labels.shape)}"
-                if fine
-                else type(target).__name__,
-                expected="a dict with boxes (G, 4) and labels (G,)",
-                fix="an image without objects has boxes of shape (0, 4) and labels of shape (0,)",
-            )
-        )
-    if labels.dtype != torch.int64:
-        raise errors.InputError(
-            errors.explain(
-                f"`{name}` has labels of the wrong type", received=labels.dtype, expected="torch.int64"
-            )
-        )
-    boxes, labels = boxes.detach().to("cpu", torch.float64), labels.detach().cpu()
-    checks.finite(f"{name} boxes", boxes)
-    wrong = (labels < 0) | (labels >= classes)
-    if bool(wrong.any()):
-        raise errors.InputError(
-            errors.explain(
-                f"`{name}` has labels outside the classes",
-                received=sorted(set(labels[wrong].tolist()))[:8],
-                expected=f"0..{classes - 1}",
-            )
-        )
-    _check_boxes(boxes, name, size)
-    return {"boxes": boxes, "labels": labels}
-
-
-def _check_boxes(boxes: Tensor, name: str, size: tuple[int, int]) -> None:
-    height, width = size
-    limit = boxes.new_tensor([width, height, width, height]) + BEYOND
-    inverted = (boxes[:, 2:] <= boxes[:, :2]).any(1)
-    beyond = ((boxes < -BEYOND) | (boxes > limit)).any(1)
-    for bad, what, expected, fix in (
-        (inverted, "a box without area", "x1 < x2 and y1 < y2", "drop it, or swap its corners"),
-        (beyond, "a box outside the image", f"boxes within {size} (h, w)", "onelip.models.decoding.clip"),
-    ):
-        if bool(bad.any()):
-            raise errors.InputError(
-                errors.explain(
-                    f"`{name}` has {what}", received=boxes[bad][0].tolist(), expected=expected, fix=fix
-                )
-            )
 
 
 def _plain(

@@ -122,7 +122,11 @@ class Recorded:
             "nms": c.settings.nms,
             "caps": [c.settings.per_level, c.settings.per_image],
             "lipschitz": c.settings.lipschitz,
-            "lipschitz_by_stride": {f"{s:g}": value for s, value in c.settings.levels.items()},
+            "constants": {
+                name: {"joint": part.joint, **{f"{s:g}": value for s, value in part.levels.items()}}
+                for name, part in (("logits", c.settings.logits), ("boxes", c.settings.boxes))
+                if part is not None
+            },
             "bound": None if c.bound is None else c.bound.to_dict()["layers"],
             "rounding": c.settings.rounding,
             "silent_radius": plain(c.silent_radius),

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import cached_property
 
 import torch
@@ -11,6 +11,7 @@ from torch import Tensor
 
 from onelip.certify.boxes.geometry import table
 from onelip.certify.boxes.movement import rate
+from onelip.certify.boxes.sums import Constants, Sums, sums
 from onelip.certify.budget import budgets
 from onelip.models.boxes import area
 from onelip.models.decoding import clip, decode
@@ -22,7 +23,8 @@ class Settings:
 
     Attributes:
         lipschitz: joint constant L of what is bounded.
-        levels: constants of single levels by their stride, at most L; a level that is not named has L.
+        logits: constants of the logits alone, where they are known.
+        boxes: constants of the distances over kappa alone; None for a free regression, or where they are not known.
         kappa: scale of Lipschitz distances; None for a free regression.
         nms: IoU above which a box suppresses another of its class.
         by_logit: whether suppression goes by falling logit, and not by an order that nothing is known about.
@@ -40,7 +42,8 @@ class Settings:
     per_image: int | None = None
     inside: float = 1.0
     rounding: float = 0.0
-    levels: Mapping[float, float] = field(default_factory=dict)
+    logits: Constants | None = None
+    boxes: Constants | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,43 +86,17 @@ class Scene:
         return budgets(shifted, lipschitz=self.settings.lipschitz, p=2.0, items=self.items)
 
     @cached_property
-    def weights(self) -> Tensor:
-        """(N, V) how often a squared move of each location counts in each sum that the budget bounds: see `shared`.
-
-        One column of ones; where constants of levels are known, one more for each level.
-        """
-        everyone = torch.ones(len(self.strides), 1, dtype=torch.float64)
-        if not self.settings.levels:
-            return everyone
-        columns = []
-        for stride in self.strides.unique().tolist():
-            own = self.settings.levels.get(stride, self.settings.lipschitz)
-            weight = max(1.0, (self.settings.lipschitz / own) ** 2)
-            columns.append((self.strides == stride).double() * weight)
-        return torch.cat([everyone, torch.stack(columns, 1)], 1)
-
-    @cached_property
-    def weight(self) -> Tensor:
-        """(N,) what a squared move of each location costs alone, per unit."""
-        return self.weights.amax(1)
-
-    def pair_weight(self, first: Tensor, second: Tensor) -> Tensor:
-        r"""(P, M) what a sum of squared moves at two locations costs, per unit.
-
-        Within one level its weight w; else at least :math:`1 / (1 / w_i + 1 / w_j)`, since the two parts of the sum
-        cost :math:`w_i a` and :math:`w_j b` each.
-        """
-        w, v = self.weight[first][:, None], self.weight[second][None]
-        same = self.strides[first][:, None] == self.strides[second][None]
-        return torch.where(same, w, (1.0 / (1.0 / w + 1.0 / v)).clamp_min(1.0))
+    def sums(self) -> Sums:
+        """What the budget bounds."""
+        settings = self.settings
+        return sums(self.strides, settings.lipschitz, settings.logits, settings.boxes)
 
     def pair_rate(self, first: Tensor, second: Tensor) -> Tensor:
-        """(P, M) how fast two boxes leave themselves together, per unit of the budget's root."""
+        """(P, M) how fast two boxes leave themselves together, per unit of the budget's root, when logits rest."""
         k, m = self.rates[first][:, None], self.rates[second][None]
-        w, v = self.weight[first][:, None], self.weight[second][None]
-        same = self.strides[first][:, None] == self.strides[second][None]
-        joint = torch.hypot(k, m)
-        return torch.where(same, joint / w.sqrt(), torch.minimum(joint, k / w.sqrt() + m / v.sqrt()))
+        w, v = (self.sums.of_box()[place].sqrt() for place in (first, second))
+        together = torch.hypot(k, m) / self.sums.boxes_alone[self.sums.scope(first, second)].sqrt()
+        return torch.minimum(together, k / w[:, None] + m / v[None])
 
     @cached_property
     def decoded(self) -> Tensor:

@@ -1,14 +1,4 @@
-r"""Counts under several budgets at once: all levels together, and every level alone.
-
-An image within :math:`\epsilon` moves all outputs jointly by at most :math:`L \epsilon`, and those of level l by at
-most :math:`L_l \epsilon`, often much less. In units of the joint budget :math:`B = (L \epsilon)^2` the squared moves
-:math:`q_i` of an attack obey
-
-.. math:: \sum_i w_{iv} q_i \le B \quad \text{for all } v,
-
-with weight 1 for all locations (v = 0), and :math:`(L / L_l)^2` for those of level l alone (`Scene.weights`). So a set
-of moves costs the largest of these sums, and sets that are made together have to stay within each of them.
-"""
+"""Counts under several budgets at once, the sums of `onelip.certify.boxes.sums`."""
 
 from __future__ import annotations
 
@@ -17,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from onelip.certify.boxes.sums import Sums
 from onelip.certify.budget import affordable, ceiling
 
 
@@ -26,41 +17,40 @@ class Choices:
 
     Attributes:
         groups: squared prices of the moves within one level, rising, and the weight of that level.
+        weight: of all levels together.
     """
 
     groups: tuple[tuple[Tensor, float], ...]
+    weight: float
 
     @classmethod
-    def of(cls, prices: Tensor, place: Tensor, weights: Tensor, *, limit: float) -> Choices:
-        """Sort moves.
+    def of(cls, prices: Tensor, place: Tensor, sums: Sums, *, limit: float) -> Choices:
+        """Sort moves of logits.
 
         Args:
             prices: (M,) squared.
             place: (M,) location of each.
-            weights: (N, V) of the locations.
+            sums: that the budget bounds.
             limit: largest budget that will be asked for.
         """
-        own = weights[:, 1:] if weights.shape[1] > 1 else weights
-        groups = []
-        for column in own.T:
-            level = prices[column[place] > 0]
-            weight = float(column.max())
-            cheap = level[level <= ceiling(level, limit, 2.0)]
-            groups.append((cheap.sort().values, weight))
-        return cls(tuple(groups))
+        groups, level = [], sums.level[place]
+        for index, weight in enumerate(sums.logits_alone[1:].tolist()):
+            own = prices[level == index]
+            groups.append((own[own <= ceiling(own, limit, 2.0)].sort().values, weight))
+        return cls(tuple(groups), float(sums.logits_alone[0]))
 
     def running(self, budget: float) -> Tensor:
-        """What the n cheapest cost together, among those that their level can pay for."""
+        """What the n cheapest cost together in the joint sum, for all n that the sums of logits can pay for."""
         kept = [
             prices[: int(affordable((prices * weight).cumsum(0), prices.new_tensor([budget]))[0])]
             for prices, weight in self.groups
         ]
-        return torch.cat(kept).sort().values.cumsum(0)
+        total = torch.cat(kept).sort().values.cumsum(0)
+        return total[total * self.weight <= budget]
 
     def count(self, budget: Tensor) -> Tensor:
         """(E,) int64: at most so many can be made within each closed budget. Exact: the cheapest of each level."""
-        rows = [affordable(self.running(float(value)), value[None]) for value in budget]
-        return torch.cat(rows) if rows else torch.zeros(0, dtype=torch.int64)
+        return torch.tensor([len(self.running(float(value))) for value in budget], dtype=torch.int64)
 
 
 def fallen(costs: Tensor, budget: Tensor) -> Tensor:

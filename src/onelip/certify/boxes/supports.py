@@ -10,7 +10,7 @@ level t at which it counts as a detection of g. While it fires,
 
 Below that price, each support costs :math:`\min(m_i^2, d_i^2)` (its logit or its box) at the level of dominance, above
 it at the level of Jaccard. Supports are different locations, so that these costs add up: in each of the sums that the
-budget bounds (`shared`).
+budget bounds (`sums`).
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from onelip.certify.boxes.geometry import table
 from onelip.certify.boxes.movement import break_distance
 from onelip.certify.boxes.scene import Scene
 from onelip.certify.boxes.shared import largest
+from onelip.certify.boxes.sums import Sums
 from onelip.models.boxes import SLACK, match_levels
 
 BLOCK = 2**22
@@ -40,15 +41,17 @@ class Rivals:
 
     Attributes:
         logit: (P, M) of the object's class.
-        move: (P, M) squared price of moving boxes so that the rival is bad and overlaps the support, rising.
-        rest: (P,) that price of the nearest rival that is left out.
-        weight: (P, M) what moves of the two logits cost, per unit.
+        move: (P, M) squared movement of boxes after which the rival may be bad and overlap the support.
+        rest: (P,) what the nearest rival costs that is left out.
+        scope: (P, M) of the pair.
+        sums: that the budget bounds.
     """
 
     logit: Tensor
     move: Tensor
     rest: Tensor
-    weight: Tensor
+    scope: Tensor
+    sums: Sums
 
     def price(self, logit: Tensor, theta: float, *, by_logit: bool) -> Tensor:
         """(P,) squared price of the cheapest bad rival that suppresses supports of these logits (P,)."""
@@ -59,7 +62,7 @@ class Rivals:
         else:
             rank = (theta - self.logit).clamp_min(0).square()
         # One that is left out may outrank for nothing.
-        return torch.cat([rank * self.weight + self.move, self.rest[:, None]], 1).amin(1)
+        return torch.cat([self.sums.of_pair(self.scope, rank, self.move), self.rest[:, None]], 1).amin(1)
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,15 +96,13 @@ class Supports:
     def at(self, theta: float) -> Standing:
         """The supports at one threshold of the logits, not below `floor`."""
         alive = self.logit > theta
-        margin = (self.logit - theta).clamp_min(0).square()
+        margin = (self.logit - theta).clamp_min(0).square()[:, None] * self.scene.sums.logits[self.place]
         kill = self.rivals.price(self.logit, theta, by_logit=self.scene.settings.by_logit)
         kill = kill.clamp_max(self.limit)
-        strong = torch.minimum(margin, self.strong)
-        weak = torch.minimum(margin, self.box).maximum(strong)
-        weights = self.scene.weights[self.place]
-        return Standing(
-            self.scene.objects, self.owner, alive, self._assigned(alive), kill, weak, strong, weights
-        )
+        weights = self.scene.sums.boxes[self.place]
+        strong = torch.minimum(margin, self.strong[:, None] * weights)
+        weak = torch.minimum(margin, self.box[:, None] * weights).maximum(strong)
+        return Standing(self.scene.objects, self.owner, alive, self._assigned(alive), kill, weak, strong)
 
     def _assigned(self, alive: Tensor) -> Tensor:
         """(P,) bool: each location serves one object only, that of the highest IoU, the first of equal ones."""
@@ -125,9 +126,8 @@ class Standing:
         alive: (P,) bool: above the threshold.
         assigned: (P,) bool: alive, and this object's alone.
         kill: (P,) price of the cheapest bad rival.
-        weak: (P,) price of the support itself below `kill`.
-        strong: (P,) price beyond it.
-        weights: (P, V) of the sums that the budget bounds.
+        weak: (P, V) price of the support itself below `kill`, in each sum that the budget bounds.
+        strong: (P, V) price beyond it.
     """
 
     objects: int
@@ -137,14 +137,13 @@ class Standing:
     kill: Tensor
     weak: Tensor
     strong: Tensor
-    weights: Tensor
 
     def costs(self, budget: Tensor) -> Tensor:
         """(G, V, E): sums of what losing each object costs within each budget; those of several objects add up."""
-        prices = torch.where(self.kill[:, None] > budget, self.weak[:, None], self.strong[:, None])
-        prices = torch.where(self.assigned[:, None], prices, 0.0)
-        found = prices.new_zeros(self.objects, self.weights.shape[1], len(budget))
-        return found.index_add(0, self.owner, self.weights[..., None] * prices[:, None])
+        cheap = self.kill[:, None, None] > budget
+        prices = torch.where(cheap, self.weak[..., None], self.strong[..., None])
+        prices = torch.where(self.assigned[:, None, None], prices, 0.0)
+        return prices.new_zeros(self.objects, *prices.shape[1:]).index_add(0, self.owner, prices)
 
     @cached_property
     def radius(self) -> Tensor:
@@ -158,10 +157,9 @@ class Standing:
         for g in range(self.objects):
             mine = self.alive & (self.owner == g)
             kill, order = self.kill[mine].sort()
-            weights = self.weights[mine][order]
-            weak, strong = (x[mine][order, None] * weights for x in (self.weak, self.strong))
+            weak, strong = self.weak[mine][order], self.strong[mine][order]
             ends = torch.cat([kill, kill.new_tensor([math.inf])])
-            zero = weights.new_zeros(1, weights.shape[1])
+            zero = weak.new_zeros(1, weak.shape[1])
             cost = torch.cat([zero, strong.cumsum(0)]) + torch.cat([weak.flip(0).cumsum(0).flip(0), zero])
             found[g] = torch.minimum(ends, largest(cost)).max()
         return found
@@ -189,7 +187,7 @@ def supports(scene: Scene, iou_level: float, floor: float) -> Supports:
     some = (overlap >= firm) & (margin > 0)
     strong[some] = _price(scene, place[some], owner[some], firm[some], margin[some])
     firing = logit > floor
-    limit = float((torch.minimum(margin, box).square() * scene.weight[place]).sum())
+    limit = float((torch.minimum(margin, box).square() * scene.sums.of_logit()[place]).sum())
     return Supports(
         scene=scene,
         floor=floor,
@@ -239,23 +237,26 @@ def _rivals(
     count = len(scene.logits)
     everyone = torch.arange(count)
     kept = min(KEPT, count)
-    found = [(box.new_zeros(0, kept), box.new_zeros(0, kept), box.new_zeros(0), box.new_zeros(0, kept))]
+    none = box.new_zeros(0, kept)
+    found = [[none], [none], [box.new_zeros(0)], [none.long()]]
     for g in range(scene.objects):
         mine = owner == g
         bad = torch.zeros(count, dtype=torch.float64)
         bad[place[mine]] = box[mine]
         for part in place[mine & firing].split(max(1, BLOCK // count)):
-            weight = scene.pair_weight(part, everyone)
-            move = torch.maximum(_meet(scene, part, everyone), bad) * weight
+            scope = scene.sums.scope(part, everyone)
+            move = torch.maximum(_meet(scene, part, everyone), bad)
             move[torch.arange(len(part)), part] = math.inf
-            padded = torch.cat([move, move.new_full((len(part), 1), math.inf)], 1)
-            nearest = padded.topk(kept + 1, dim=1, largest=False)
-            which = nearest.indices[:, :-1].clamp_max(count - 1)
-            found.append(
-                (logits[which, g], nearest.values[:, :-1], nearest.values[:, -1], weight.gather(1, which))
+            price = torch.cat(
+                [scene.sums.of_pair(scope, 0.0 * bad, move), move.new_full((len(part), 1), math.inf)], 1
             )
-    logit, move, rest, weight = (torch.cat(parts) for parts in zip(*found, strict=True))
-    return Rivals(logit, move, rest, weight)
+            nearest = price.topk(kept + 1, dim=1, largest=False)
+            which = nearest.indices[:, :-1].clamp_max(count - 1)
+            rows = logits[which, g], move.gather(1, which), nearest.values[:, -1], scope.gather(1, which)
+            for column, row in zip(found, rows, strict=True):
+                column.append(row)
+    logit, move, rest, scope = (torch.cat(parts) for parts in found)
+    return Rivals(logit, move, rest, scope, scene.sums)
 
 
 def _meet(scene: Scene, places: Tensor, others: Tensor) -> Tensor:

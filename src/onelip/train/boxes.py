@@ -8,6 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from ..certify import detection_from_raw
+from ..certify.boxes.parts import part_constants
+from ..certify.boxes.sums import Constants
 from ..metrics.detection import score_detections
 from ..models import LipModel
 from ..models.assignment import Target
@@ -45,6 +47,7 @@ class BoxTraining(Training):
         self.names = tuple(f"class {k}" for k in range(model.classes))
         self._found: list[dict[str, Tensor]] = []
         self._there: list[dict[str, Tensor]] = []
+        self._parts: dict[tuple[int, int], dict[str, Constants]] = {}
         self._proofs: list[Tensor] = []  # of each image (2, E): objects that are found, false detections
 
     def outputs(self, images: Tensor) -> tuple[Raw, Tensor | None]:
@@ -78,11 +81,14 @@ class BoxTraining(Training):
         self._found += [_on_cpu(detection) for detection in detections]
         self._there += [_on_cpu(target) for target in targets]
         if self.certifies:
+            parts = self._constants(model, images)
             certificate = detection_from_raw(
                 raw,
                 targets,
                 size=size,
                 lipschitz=self.bound(images),
+                logits=parts.get("logits"),
+                boxes=parts.get("boxes"),
                 threshold=self.recipe.loss.threshold,
                 temperature=model.temperature,
                 kappa=model.kappa if model.regression_kind == "lipschitz" else None,
@@ -94,10 +100,19 @@ class BoxTraining(Training):
             eps = self.recipe.val.eps
             self._proofs += torch.stack([certificate.found(eps), certificate.alarms(eps)]).unbind(2)
 
+    def _constants(self, model: Detector, images: Tensor) -> dict[str, Constants]:
+        """Proven constants of the parts of the folded weights for images of this size, once in a validation."""
+        height, width = int(images.shape[-2]), int(images.shape[-1])
+        if (height, width) not in self._parts:
+            self._parts[height, width] = part_constants(
+                model, (height, width), p=2, in_channels=int(images.shape[1])
+            )
+        return self._parts[height, width]
+
     def on_validation_epoch_end(self) -> None:
         """Close the counts, over the images of all processes."""
         found, there, proofs = (_gathered(part) for part in (self._found, self._there, self._proofs))
-        self._found, self._there, self._proofs = [], [], []
+        self._found, self._there, self._proofs, self._parts = [], [], [], {}
         scores = score_detections(found, there, classes=self.names, threshold=self.recipe.loss.threshold)
         measured = {
             "map50": scores.map50,

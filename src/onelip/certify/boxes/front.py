@@ -109,7 +109,7 @@ class DetectionCertifier:
         lipschitz = checks.lipschitz(max((self._given if bound is None else bound.value) or 0.0, 1e-30))
         raw, centre = self._forward(images)
         self._compare(images, raw)
-        model = self.model
+        model, parts = self.model, self.constants(size, in_channels=images.shape[1])
         theta = model.threshold_logit(self.threshold)
         order = None if centre is None else model.temperature * torch.nn.functional.logsigmoid(centre)
         detections = postprocess(
@@ -127,7 +127,8 @@ class DetectionCertifier:
             targets,
             size=size,
             lipschitz=lipschitz,
-            **self.constants(size, in_channels=images.shape[1]),
+            logits=parts.get("logits"),
+            boxes=parts.get("boxes"),
             threshold=self.threshold,
             temperature=model.temperature,
             kappa=model.kappa if model.regression_kind == "lipschitz" else None,

@@ -279,7 +279,7 @@ def test_illegal_combinations_are_refused(tmp_path: Path, changes: dict[str, obj
 
 
 def test_shipped_recipes_train_detectors() -> None:
-    for name in ("runway-fcos", "runway-fcos-standard", "bccd-fcos", "penn-fudan-fcos"):
+    for name in ("runway-fcos", "runway-fcos-standard", "bccd-fcos", "bccd-fcos-boxes", "penn-fudan-fcos"):
         shipped = train.load_recipe(name)
         assert shipped.detects
         assert shipped.loss.threshold == 0.5

@@ -101,6 +101,22 @@ def certified_rows(results: dict[str, Any]) -> list[str]:
     return rows
 
 
+def precision_rows(results: dict[str, Any]) -> list[str]:
+    """Certified average precision of the models whose boxes are certified; nothing when there is none."""
+    eps = (0.01, 0.02, 0.05, 0.1, 0.25)
+    head = "| model | clean mAP@50 | " + " | ".join(f"eps {e:g}" for e in eps) + " |"
+    rows = []
+    for name, one in results["models"].items():
+        found = {row["eps"]: row.get("ap") for row in one["rows"]}
+        if one["regression"] == "lipschitz":
+            values = " | ".join(low(found.get(e)) for e in eps)
+            rows.append(f"| {name} | {cell(one['clean']['map50'])} | {values} |")
+    if not rows:
+        return []
+    title = "Certified average precision at IoU 0.5, through threshold, suppression and matching:"
+    return [title, "", head, "|" + "---|" * (head.count("|") - 1), *rows, ""]
+
+
 def smoothing_rows(results: dict[str, Any]) -> list[str]:
     """Median smoothing beside the certificate."""
     found = results["smoothing"]
@@ -164,7 +180,13 @@ def detection_details() -> str:
         record = load(f"detection-{name}")
         results = record["results"]
         parts += [f"**{name}**: largest certified recall over the thresholds.", ""]
-        parts += [*certified_rows(results), "", "Certified, attacked, clean, at threshold 0.5:", ""]
+        parts += [
+            *certified_rows(results),
+            "",
+            *precision_rows(results),
+            "Certified, attacked, clean, at threshold 0.5:",
+            "",
+        ]
         parts += [*sandwich_rows(results), "", *smoothing_rows(results), "", source(record), ""]
     if (HERE / "results" / "detection-margins.json").is_file():
         record = load("detection-margins")

@@ -1,7 +1,7 @@
 """Detectors against vanishing and fabrication: clean, attacked, disturbed by noise, and certified, over eps.
 
     onelip data runways --n 300 --size 256 --split test --out runs/runways
-    python benchmarks/detection.py runways --data runs/runways --split test
+    python benchmarks/detection.py runways --data runs/runways --split test --sheet 2
     python benchmarks/detection.py bccd --model lipnet=runs/bccd-fcos/model --size 192x256 --classes WBC Platelets
 
 certifies each model on the whole part, attacks it on --attacked of its images, tries the perturbations that were found
@@ -39,7 +39,7 @@ FINE = (
 )  # certified only: average precision through boxes that move is certified for small eps
 # "vanish" is the best of four losses and goes on below the threshold, since average precision counts detections of any
 # score; "tog" is the loss on all logits that published attacks use.
-GOALS = ("vanish@0.05", "vanish:tog", "fabricate@0.9")
+GOALS = ("vanish@0.05", "vanish:tog@0.05", "fabricate@0.9")
 # mAP@50 on LARD of an FCOS, ratios LipNet / standard at eps 10, from a slide that states neither resolution nor steps.
 DECK = {"vanish": 1.37, "fabricate": 3.3, "clean": 0.87}
 IMAGES = Path(__file__).parent.parent / "docs" / "images"
@@ -208,6 +208,17 @@ def draw(models: dict[str, Any], options: argparse.Namespace) -> None:
     figure.savefig(IMAGES / f"detection-{options.name}.png", dpi=120, bbox_inches="tight")
 
 
+def draw_sheet(options: argparse.Namespace) -> None:
+    """The certificate of one image by the first model, docs/images/detection-sheet.png."""
+    common_options = shared(next(iter(options.models)), options)
+    classes = common_options.pop("classes")
+    opened = open_boxes_run(
+        Run(**common_options, out=options.out, eps=ASKED), threshold=options.score, classes=classes
+    )
+    figure = opened.certificate(options.sheet).figure(eps=ASKED[1], names=opened.dataset.classes)
+    figure.savefig(IMAGES / "detection-sheet.png", dpi=90, bbox_inches="tight")
+
+
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("name", help="runways, bccd or penn_fudan")
@@ -226,6 +237,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--smoothed", type=int, default=0, help="images for median smoothing")
     parser.add_argument("--samples", type=int, default=2000)
     parser.add_argument("--sigma", type=float, default=0.1)
+    parser.add_argument("--sheet", type=int, default=None, help="image whose certificate is drawn")
     parser.add_argument("--out", type=Path, default=None)
     options = parser.parse_args()
     options.models = dict(text.split("=", 1) for text in options.model) or MODELS
@@ -244,6 +256,8 @@ def main() -> None:
     first = next(iter(models))
     smoothing = smoothed(first, options) if options.smoothed else {}
     draw(models, options)
+    if options.sheet is not None:
+        draw_sheet(options)
     size = "x".join(map(str, models[first]["size"]))
     notes = [
         f"part {options.split}, {models[first]['images']} images of {size}; eps is the l2 norm of the whole "

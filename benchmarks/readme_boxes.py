@@ -107,7 +107,7 @@ def precision_rows(results: dict[str, Any]) -> list[str]:
     head = "| model | clean mAP@50 | " + " | ".join(f"eps {e:g}" for e in eps) + " |"
     rows = []
     for name, one in results["models"].items():
-        found = {row["eps"]: row.get("ap") for row in one["rows"]}
+        found = {row["eps"]: row["map50"] for row in one["rows"]}
         if one["regression"] == "lipschitz":
             values = " | ".join(low(found.get(e)) for e in eps)
             rows.append(f"| {name} | {cell(one['clean']['map50'])} | {values} |")

@@ -46,12 +46,21 @@ def draw(
     _radii(first, certificate, index, eps, names, iou)
     _support(figure, second, certificate, index, top, iou)
     _worst(third, certificate, index, eps)
-    silent = round_down(float(certificate.silent_radius[index]), 3)
-    figure.suptitle(f"no location newly fires below eps {silent} (l2)", fontsize=9)
+    figure.suptitle(_title(certificate, index), fontsize=9)
     for axis in (first, second, third):
         axis.set_xlim(0, width)
         axis.set_ylim(height, 0)
     return figure
+
+
+def _title(certificate: DetectionCertificate, index: int) -> str:
+    silent = round_down(float(certificate.silent_radius[index]), 3)
+    title = f"no location newly fires below eps {silent} (l2)"
+    if certificate.targets is None:
+        return title
+    return (
+        f"{title}, none outside of the objects below {round_down(float(certificate.alarm_radius[index]), 3)}"
+    )
 
 
 def support_map(certificate: DetectionCertificate, index: int, iou: float = 0.5) -> Tensor:

@@ -51,17 +51,16 @@ def draw(points: dict[str, Any]) -> None:
     """One panel for each eps."""
     import matplotlib.pyplot as plt
 
-    figure, axes = plt.subplots(1, len(EPS), figsize=(4 * len(EPS), 3.2), sharex=True)
+    figure, axes = plt.subplots(1, len(EPS), figsize=(4 * len(EPS), 3.6), sharex=True, layout="constrained")
     for k, (axis, eps) in enumerate(zip(axes, EPS, strict=True)):
         for name, found in points.items():
             x, y = found["map50"], found["certified"]["1"][k]
-            axis.plot(x, y, "o" if found["regression"] == "free" else "s")
-            axis.annotate(name, (x, y), fontsize=7, xytext=(4, 4), textcoords="offset points")
+            axis.plot(x, y, "o" if found["regression"] == "free" else "s", label=name)
         axis.set(xlabel="clean mAP@50", title=f"eps {eps:g}")
-        axis.margins(0.2)
+        axis.margins(0.15)
         axis.grid(alpha=0.3)
     axes[0].set_ylabel("certified recall, at most one false alarm")
-    figure.tight_layout()
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=3, fontsize=8)
     IMAGES.mkdir(parents=True, exist_ok=True)
     figure.savefig(IMAGES / "detection-margins.png", dpi=120)
 

@@ -48,7 +48,7 @@ class Detector(LipModel):
     The map of stride $s$ has $\lceil H / s \rceil \times \lceil W / s \rceil$ cells: the padding that is inside the
     model gives no location of its own. There is no background class.
 
-    A subclass sets the attributes and implements `levels` and `heads`.
+    A subclass sets the attributes and implements `levels`, `bounded_parts` and `unbounded`.
 
     Attributes:
         strides: of the levels, fine to coarse.
@@ -104,11 +104,15 @@ class Detector(LipModel):
         raise NotImplementedError
 
     def bounded(self, maps: Sequence[Tensor]) -> Tensor:
-        """Return what `forward` returns, from the feature maps."""
-        raise NotImplementedError
+        """Return what `forward` returns, from the feature maps: all parts of all levels.
 
-    def bounded_part(self, features: Tensor, level: int, part: str) -> Tensor:
-        """Return what `bounded` has of one level's "logits" or "boxes", from its feature map; optional."""
+        A subclass that writes another one has no constants of its parts, and one joint constant.
+        """
+        levels = [self.bounded_parts(features, level) for level, features in enumerate(maps)]
+        return torch.cat([torch.cat(parts, dim=2) for parts in levels], dim=1)
+
+    def bounded_parts(self, features: Tensor, level: int) -> tuple[Tensor, ...]:
+        """Return logits (B, n, K), and Lipschitz distances (B, n, 4) if there are any, from the map of one level."""
         raise NotImplementedError
 
     def unbounded(self, maps: Sequence[Tensor]) -> tuple[Tensor | None, Tensor | None]:
@@ -209,11 +213,12 @@ class Part(torch.nn.Module):
     def __init__(self, detector: Detector, part: str, levels: Sequence[int] | None = None) -> None:
         super().__init__()
         self.detector = detector
-        self.part = part
+        self.index = PARTS.index(part)
         self.chosen = tuple(range(len(detector.strides)) if levels is None else levels)
         self.train(detector.training)
 
     def forward(self, images: Tensor) -> Tensor:
         """Return (B, n, K) or (B, n, 4)."""
         maps = self.detector.levels(images)
-        return torch.cat([self.detector.bounded_part(maps[i], i, self.part) for i in self.chosen], dim=1)
+        parts = [self.detector.bounded_parts(maps[i], i)[self.index] for i in self.chosen]
+        return torch.cat(parts, dim=1)

@@ -152,14 +152,9 @@ class FCOS(Detector):
             for m, stride in zip(maps, self.strides, strict=True)
         ]
 
-    def bounded(self, maps: Sequence[Tensor]) -> Tensor:
-        """Return (B, N, K), or (B, N, K + 4) with Lipschitz distances, from the feature maps."""
-        outputs: Tensor = self.head(maps)
-        return outputs
-
-    def bounded_part(self, features: Tensor, level: int, part: str) -> Tensor:
-        """Return logits (B, n, K) or Lipschitz distances (B, n, 4) from the feature map of one level."""
-        outputs: Tensor = self.head.part(features, level, part)
+    def bounded_parts(self, features: Tensor, level: int) -> tuple[Tensor, ...]:
+        """Return logits (B, n, K), and Lipschitz distances (B, n, 4) if there are any, from the map of one level."""
+        outputs: tuple[Tensor, ...] = self.head(features, level)
         return outputs
 
     def unbounded(self, maps: Sequence[Tensor]) -> tuple[Tensor | None, Tensor | None]:

@@ -43,12 +43,8 @@ class Tower(nn.Module):
             [nn.ModuleList([make.shift(channels) for _ in range(depth)]) for _ in range(levels)]
         )
 
-    def forward(self, maps: Sequence[Tensor]) -> list[Tensor]:
-        """Map the maps (B, C, h, w) of all levels to maps of their shapes."""
-        return [self.one(x, level) for level, x in enumerate(maps)]
-
-    def one(self, x: Tensor, level: int) -> Tensor:
-        """Map the map (B, C, h, w) of one level."""
+    def forward(self, x: Tensor, level: int) -> Tensor:
+        """Map the map (B, C, h, w) of one level to a map of its shape."""
         shifts: Any = self.shifts[level]
         for conv, shift in zip(self.convs, shifts, strict=True):
             x = shift(self.act(conv(x)))
@@ -97,22 +93,13 @@ class BoundedHead(nn.Module):
             self.box_tower = Tower(make, channels, depth, levels)
             self.boxes = _last(make.conv(channels, 4, bias=True), start, make)
 
-    def forward(self, maps: Sequence[Tensor]) -> Tensor:
-        """Map maps (B, C, h, w) to (B, N, K), or (B, N, K + 4)."""
-        return torch.cat([self.one(m, level) for level, m in enumerate(maps)], dim=1)
-
-    def one(self, features: Tensor, level: int) -> Tensor:
-        """Map the map (B, C, h, w) of one level to (B, n, K), or (B, n, K + 4)."""
-        names = ("logits", "boxes") if self.distances else ("logits",)
-        return torch.cat([self.part(features, level, name) for name in names], dim=2)
-
-    def part(self, features: Tensor, level: int, name: str) -> Tensor:
-        """Map the map of one level to its logits (B, n, K), or to its distances (B, n, 4)."""
-        own = features
-        if self.distances:
-            own = self.fork(features)[int(name == "boxes")]
-        tower, last = (self.box_tower, self.boxes) if name == "boxes" else (self.tower, self.logits)
-        return rows([last(tower.one(own, level))])
+    def forward(self, features: Tensor, level: int) -> tuple[Tensor, ...]:
+        """Map the map (B, C, h, w) of one level to its logits (B, n, K), and with distances to those, (B, n, 4)."""
+        if not self.distances:
+            return (rows([self.logits(self.tower(features, level))]),)
+        first, second = self.fork(features)
+        logits, boxes = self.logits(self.tower(first, level)), self.boxes(self.box_tower(second, level))
+        return rows([logits]), rows([boxes])
 
 
 class FreeHead(nn.Module):

@@ -11,6 +11,7 @@ import torch
 
 import onelip
 from onelip.certify import DetectionCertifier, detection, segmentation
+from onelip.certify.boxes.parts import parts_of
 from onelip.core import errors
 from onelip.models import FCOS
 from onelip.models.decoding import clip, decode
@@ -244,15 +245,27 @@ def test_each_part_has_its_own_proven_constant(regression):
     assert (certificate.presence_radius > plain.presence_radius + 1e-3).any()
 
 
-class Skewed(FCOS):
-    """Its parts alone are not what forward returns."""
+class Louder(FCOS):
+    """Its forward is not made of its parts: they say nothing about it, even where they happen to agree."""
 
-    def bounded_part(self, features, level, part):
-        return 0.5 * super().bounded_part(features, level, part)
+    def bounded(self, maps):
+        return 3.0 * super().bounded(maps)
 
 
-def test_parts_that_are_not_those_of_forward_are_refused():
+def test_a_forward_that_is_not_made_of_the_parts_has_the_joint_constant_only():
     model = detector()
-    model.__class__ = Skewed
-    with pytest.raises(errors.IntegrityError, match="output of its parts does not agree"):
-        detection(model, batch())
+    before = detection(model, batch(), threshold=threshold_of(model))
+    model.__class__ = Louder
+    certificate = detection(model, batch(), threshold=0.5)
+    assert before.settings.logits is not None
+    assert certificate.settings.logits is None
+    assert certificate.settings.boxes is None
+    assert certificate.bound.value == pytest.approx(3 * before.bound.value, rel=1e-6)
+
+
+def test_what_an_instance_overrides_is_seen_too():
+    own = detector()
+    own.forward = FCOS.forward.__get__(own)
+    assert parts_of(own) == ("logits", "boxes")
+    own.bounded = lambda maps: 2.0 * FCOS.bounded(own, maps)
+    assert parts_of(own) == ()

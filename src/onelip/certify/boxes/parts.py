@@ -8,9 +8,10 @@ from onelip.models.detection import PARTS, Detector, Part
 
 
 def parts_of(model: Detector) -> tuple[str, ...]:
-    """The parts that its forward consists of; none when it does not say how to compute them alone."""
-    if type(model).bounded_part is Detector.bounded_part:
-        return ()
+    """The parts that its forward consists of; none where it is not the one of all detectors, made of them."""
+    for name in ("forward", "bounded"):
+        if getattr(getattr(model, name), "__func__", None) is not getattr(Detector, name):
+            return ()
     return PARTS if model.regression_kind == "lipschitz" else PARTS[:1]
 
 

@@ -79,7 +79,7 @@ class Supports:
         box: (P,) squared price of breaking the box at the level of dominance.
         strong: (P,) the same at the level of Jaccard; 0 where that level is not reached.
         rivals: of each pair.
-        limit: what all supports cost together: from here on every rival is feared.
+        limit: what all supports cost together in the dearest sum: from here on every rival is feared.
     """
 
     scene: Scene
@@ -187,7 +187,10 @@ def supports(scene: Scene, iou_level: float, floor: float) -> Supports:
     some = (overlap >= firm) & (margin > 0)
     strong[some] = _price(scene, place[some], owner[some], firm[some], margin[some])
     firing = logit > floor
-    limit = float((torch.minimum(margin, box).square() * scene.sums.of_logit()[place]).sum())
+    dearest = torch.minimum(
+        margin.square()[:, None] * scene.sums.logits[place], box.square()[:, None] * scene.sums.boxes[place]
+    )
+    limit = float(dearest.sum(0).max())
     return Supports(
         scene=scene,
         floor=floor,

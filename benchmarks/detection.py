@@ -32,11 +32,7 @@ from readme_boxes import named
 MODELS = {"LipNet": "runway-fcos", "standard": "runway-fcos-standard"}
 EPS = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
 ASKED = (0.1, 0.25, 0.5)  # certified recall with few false alarms
-FINE = (
-    0.01,
-    0.02,
-    0.05,
-)  # certified only: average precision through boxes that move is certified for small eps
+FINE = (0.01, 0.02, 0.05)  # certified only: average precision through boxes that move is so for small eps
 # "vanish" is the best of four losses and goes on below the threshold, since average precision counts detections of any
 # score; "tog" is the loss on all logits that published attacks use.
 GOALS = ("vanish@0.05", "vanish:tog@0.05", "fabricate@0.9")

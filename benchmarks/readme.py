@@ -10,7 +10,7 @@ from typing import Any
 
 import readme_boxes as boxes
 from onelip.core.numbers import round_up
-from readme_source import HERE, load, percent, percent_up, source
+from readme_source import HERE, load, percent, percent_up, source, write_card
 
 CURVE = ("pixel_accuracy", "certified@0.05", "certified@0.1", "certified@0.17", "certified@0.5")
 
@@ -205,25 +205,13 @@ def runway_details() -> str:
 
 
 def write_cards() -> None:
-    """Write the measured values into the cards of the shipped runway models, before their limits."""
+    """Write the measured values into the cards of the shipped runway models."""
     found = load("runways")["results"]["models"]
     for name in RUNWAY_MODELS:
-        card = HERE.parent / "src" / "onelip" / "models" / "shipped" / found[name]["model"] / "README.md"
-        if not card.is_file() or found[name]["weights_sha256"] not in card.read_text():
-            continue  # what was measured is not what ships
-        text = re.sub(r"## Measured\n.*?(?=## Limits)", "", card.read_text(), flags=re.DOTALL)
         rows = runway_rows("iou:runway", "micro", (0.25, 0.5, 1.0, 2.0))
         kept = [*rows[:2], rows[2 + RUNWAY_MODELS.index(name)]]
-        block = [
-            "## Measured",
-            "",
-            *kept,
-            "",
-            "IoU of the runway on rendered test images: certified to attacked.",
-            "",
-            "",
-        ]
-        card.write_text(text.replace("## Limits", "\n".join(block) + "## Limits"))
+        text = "IoU of the runway on rendered test images: certified to attacked."
+        write_card(found[name]["model"], found[name]["weights_sha256"], "\n".join([*kept, "", text]))
 
 
 def main() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,15 @@ def source(record: dict[str, Any]) -> str:
     machine = record["machine"]
     place = f"{machine['processor']}, {machine['cores']} cores, torch {record['versions']['torch']}"
     return f"From `benchmarks/results/{record['benchmark']}.json` ({record['date'][:10]}, {place})."
+
+
+def write_card(model: str, weights_sha256: str, measured: str) -> None:
+    """Write the section "Measured" into the card of a shipped model, before its limits, if these weights ship."""
+    card = HERE.parent / "src" / "onelip" / "models" / "shipped" / model / "README.md"
+    if not card.is_file() or weights_sha256 not in card.read_text():
+        return  # what was measured is not what ships
+    text = re.sub(r"## Measured\n.*?(?=## Limits)", "", card.read_text(), flags=re.DOTALL)
+    card.write_text(text.replace("## Limits", f"## Measured\n\n{measured}\n\n## Limits"))
 
 
 def percent(value: float) -> str:

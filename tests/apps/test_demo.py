@@ -160,9 +160,7 @@ def test_the_demo_of_the_shipped_models_takes_less_than_two_minutes(tmp_path):
         for row in results["rows"]
         if row["criterion"] == "iou:runway" and row["eps"] == 1.0
     }
-    scene = chosen[
-        SHIPPED[0], "macro"
-    ]  # the micro average is that of the largest runway, which nothing erases
+    scene = chosen[SHIPPED[0], "macro"]  # the micro one is that of the largest runway, which nothing erases
     assert scene["attacked"] < 0.5 * scene["clean"]
     for average in ("macro", "micro"):
         usual, robust = (chosen[name, average]["attacked"] for name in SHIPPED)

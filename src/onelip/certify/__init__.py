@@ -18,6 +18,7 @@ from onelip.certify.curve import CertifiedCurve, ImageCurves
 from onelip.certify.dataset import dataset_iou
 from onelip.certify.dense import Certifier, segmentation
 from onelip.certify.iou import Dice, IoU, OverlapCriterion
+from onelip.certify.labels import pair_constants
 from onelip.certify.mean_iou import MeanIoU
 from onelip.certify.naming import parse
 from onelip.certify.pixel import pixel_radius
@@ -46,6 +47,7 @@ __all__ = [
     "dataset_iou",
     "detection",
     "detection_from_raw",
+    "pair_constants",
     "parse",
     "pixel_radius",
     "segmentation",

@@ -16,6 +16,7 @@ from ..moments import Moments
 from .dataset import ClassificationDataset
 
 _TILE, _COLUMNS = 96, 12  # longest side of a picture on a contact sheet, pixels; pictures in a row
+_LETTERS = 16  # that fit below a picture
 
 
 def inspect_labels(dataset: ClassificationDataset) -> dict[str, Any]:
@@ -107,7 +108,8 @@ def contact_labels(dataset: ClassificationDataset, count: int = 24) -> Pixels:
             image, label = dataset.read(index)
         except DataError:
             continue
-        shown.append((_tile(image), None, None, f"{dataset.classes[label]} {dataset.ids[index]}"[:16]))
+        number = dataset.ids[index].rsplit("/", 1)[-1].rsplit("-", 1)[-1]
+        shown.append((_tile(image), None, None, f"{dataset.classes[label]} {number}"[:_LETTERS]))
     return sheet(shown, tile=_TILE, columns=_COLUMNS)
 
 

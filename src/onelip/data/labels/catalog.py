@@ -11,6 +11,7 @@ from ...core.checks import positive_int
 from ...core.errors import DataError, InputError, explain
 from ..catalog import find_named
 from ..dataset import check_size
+from ..landing.tables import holds
 from .cifar import cifar10
 from .dataset import ClassificationDataset, check_channels
 from .digits import digits, fashion_mnist, mnist
@@ -115,4 +116,6 @@ def opens_as_labels(spec: str | Path) -> bool:
     path = Path(spec).expanduser()
     if str(spec) in label_names():
         return True
-    return path.is_dir() and not (path / "dataset.toml").exists() and holds_classes(path)
+    if not path.is_dir() or (path / "dataset.toml").exists() or holds(path):
+        return False
+    return holds_classes(path)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import struct
 import zipfile
 import zlib
 from pathlib import Path
@@ -25,6 +26,11 @@ _SIDE = 32
 _ROW = 3 * _SIDE * _SIDE
 _BATCHES = {"test": ["test_batch"], "train": [f"data_batch_{k}" for k in range(1, 6)]}
 _INSIDE = ("", "cifar-10-batches-bin", "cifar-10-batches-py")
+# What numpy and zipfile raise for files that are no archive, or a broken one; TypeError: a single array.
+_BROKEN = (
+    OSError, ValueError, KeyError, EOFError, AttributeError, TypeError, RuntimeError, struct.error, zlib.error,
+    zipfile.BadZipFile,
+)  # fmt: skip
 _EXPECTED = (
     "cifar10_train.npz and cifar10_test.npz, or data_batch_1.bin to data_batch_5.bin and test_batch.bin (the binary "
     "version of the official site), or data_batch_1 to data_batch_5 and test_batch (its Python version, unpacked)"
@@ -164,7 +170,7 @@ def _archive(path: Path) -> tuple[Jpegs, NDArray[Any]]:
     try:
         with np.load(path, allow_pickle=False) as archive:
             stream, offsets, labels = (archive[key] for key in ("jpeg", "offsets", "labels"))
-    except (OSError, ValueError, KeyError, EOFError, AttributeError, zipfile.BadZipFile, zlib.error) as error:
+    except _BROKEN as error:
         raise DataError(
             explain(
                 f"{path} cannot be read",

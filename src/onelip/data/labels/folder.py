@@ -124,12 +124,21 @@ def holds_classes(root: Path) -> bool:
     """Whether a folder is laid out with one subfolder a class, and not as pictures with masks or boxes."""
     if not root.is_dir():
         return False
-    named = [_subfolders(part) for part in _parts(root).values()] or [_subfolders(root)]
-    return all(_are_classes(found) and all(_pictures(at) for at in found.values()) for found in named)
+    try:
+        parts = _parts(root)
+    except DataError:  # two folders for one part
+        return True
+    named = [_subfolders(part) for part in parts.values()] or [_subfolders(root)]
+    return all(_are_classes(found) and sum(map(_any_picture, found.values())) > 1 for found in named)
 
 
 def _are_classes(found: dict[str, Path]) -> bool:
-    return len(found) > 1 and not {name.lower() for name in found} & _OTHERS
+    names = {name.lower() for name in found}
+    return len(found) > 1 and not names & _OTHERS and not any(name.endswith("annot") for name in names)
+
+
+def _any_picture(folder: Path) -> bool:
+    return any(map(_is_picture, folder.rglob("*")))
 
 
 def _subfolders(root: Path) -> dict[str, Path]:

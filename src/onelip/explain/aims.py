@@ -43,8 +43,9 @@ class Aim:
     def hardest(self, values: Tensor, same: Tensor) -> Tensor:
         """(B,) the class that decides: the nearest of all others, or the one hardest to overtake."""
         if self.to is None:
-            return values.masked_fill(same, torch.inf).argmin(1)
-        return values.masked_fill(same, -torch.inf).argmax(1)
+            values = -values
+        found: Tensor = values.masked_fill(same, -torch.inf).argmax(1)
+        return found
 
     def rival(self, logits: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """The pair of classes that decides, by margin over constant.
@@ -72,8 +73,8 @@ class Aim:
     def lower(self, logits: Tensor) -> Tensor:
         """(B,) float64: no image nearer than this reaches the aim, if the constants are proven; rounded down."""
         margins, constants, same = self.pairs(logits)
-        rounding = ROUNDING + 2.0**-40 * torch.linalg.vector_norm(logits, dim=1, keepdim=True) / constants
-        radii = (margins / constants * _DOWN - rounding).clamp_min(0.0)
+        rounding: Tensor = ROUNDING + 2.0**-40 * torch.linalg.vector_norm(logits, dim=1, keepdim=True) / constants
+        radii: Tensor = (margins / constants * _DOWN - rounding).clamp_min(0.0)
         return radii.gather(1, self.hardest(radii, same)[:, None])[:, 0]
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -15,6 +17,13 @@ from onelip.core.errors import InputError, explain
 from onelip.layers.fold import fold
 
 _UP = 1 + 1e-12
+
+
+@contextmanager
+def undisturbed() -> Iterator[None]:
+    """Leave the global random numbers as they are, and make ordinary tensors even in inference mode."""
+    with torch.inference_mode(False), torch.random.fork_rng(devices=[]):
+        yield
 
 
 class Classifier:
@@ -54,11 +63,12 @@ class Classifier:
                     )
                 )
         self.caller, self.own, self.refusal = caller, model, ""
-        try:
-            plain = fold(model)
-        except errors.UnknownLayerError:
-            plain = copy.deepcopy(model)
-        self.model = plain.double().eval().requires_grad_(False)
+        with undisturbed():
+            try:
+                plain = fold(model)
+            except errors.UnknownLayerError:
+                plain = copy.deepcopy(model)
+            self.model = plain.double().eval().requires_grad_(False)
         self._constants: dict[tuple[int, ...], Tensor | str] = {}
 
     @property
@@ -70,7 +80,7 @@ class Classifier:
         """Return images checked, detached, in float64 on the device of the model; `box`: they must be in [0, 1]."""
         with torch.inference_mode(False):
             if box:
-                checks.images(images, "x")
+                images = checks.images(images.detach() if isinstance(images, Tensor) else images, "x")
             x: Tensor = images.detach().to(self.device, torch.float64).clone()
             return x
 
@@ -138,7 +148,8 @@ class Classifier:
         """(K, K) float64 proven constants of f_i - f_j for images (C, H, W), or None, and `refusal` says why."""
         if shape not in self._constants:
             try:
-                self._constants[shape] = self._prove(shape)
+                with undisturbed():
+                    self._constants[shape] = self._prove(shape)
             except errors.BoundError as error:
                 self._constants[shape] = f"no bound is proven for this model: {error}"
         found = self._constants[shape]

@@ -12,7 +12,10 @@ from onelip.explain.aims import Aim, tolerance
 from onelip.explain.classifier import Classifier
 
 _LEAST = 1e-3
+_GROWTH = 1.15
 _EVALUATIONS = 40
+_GIVEN_UP = 0.05
+_DETOUR = 1.5
 
 
 @dataclass(eq=False)
@@ -58,8 +61,12 @@ class Search:
         best[rows] = self.back(best[rows] - self.x[rows], rows)
         length = norms(best - self.x, 2)
         mix = torch.full_like(length, 0.5)
-        for _ in range(refine if len(rows) else 0):
-            trial, ok = self.trace(self.bend(best[rows] - self.x[rows], mix[rows], rows), rows, steps)
+        for _ in range(refine):
+            rows = (found & (mix > _GIVEN_UP)).nonzero().flatten()
+            if not len(rows):
+                break
+            bent = self.bend(best[rows] - self.x[rows], mix[rows], rows)
+            trial, ok = self.trace(bent, rows, steps, limit=_DETOUR * length[rows])
             trails = self.trails
             hit = ok.nonzero().flatten()
             image = self.back(self.place(trial, rows)[hit] - self.x[rows[hit]], rows[hit])
@@ -70,15 +77,19 @@ class Search:
                 row = int(rows[hit[i]])
                 best[row], length[row], mix[row] = image[i], shorter[i], 0.5
                 paths[row] = trails[int(hit[i])]
-        for row in rows.tolist():
+        for row in found.nonzero().flatten().tolist():
             paths[row] = [*paths[row], best[row]]
         return best, found, paths
 
-    def trace(self, delta: Tensor, rows: Tensor, steps: int) -> tuple[Tensor, Tensor]:
+    def trace(
+        self, delta: Tensor, rows: Tensor, steps: int, limit: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
         r"""Walk down the margin by safe steps until the boundary is crossed.
 
         The step is h / L, with the margin h of the deciding pair and its constant L: within it nothing can flip. Where
-        L is far above the slope, half a Newton step h / 2|g| is longer, and taken; never less than 1e-3.
+        L is far above the slope, half a Newton step h / 2|g| is longer, and taken; never less than 1e-3, and ever
+        more after 30 steps, as where kinks make the walk zigzag. One that gets farther from x than its limit, (B,),
+        is given up.
         """
         delta = delta.clone()
         found = torch.zeros(len(rows), dtype=torch.bool, device=delta.device)
@@ -94,14 +105,16 @@ class Search:
                     self.trails[i].append(image)
             across = aim.margin(logits) < -tolerance(logits)
             found[live] = across
-            keep = ~across
+            keep = ~across if limit is None else ~across & (norms(delta[live], 2) <= limit[live])
             if step == steps or not bool(keep.any()):
                 break
             _, margin, constant = (part[keep] for part in aim.rival(logits))
             live, z = live[keep], z[keep]
             way, slope = self.downhill(gradient[keep], z, rows[live])
             safe = margin / constant if self.proven else torch.zeros_like(margin)
-            length = torch.maximum(safe, margin / (2 * slope)).clamp_min(_LEAST)
+            length = torch.maximum(safe, margin / (2 * slope)).clamp_min(
+                _LEAST * _GROWTH ** max(0, step - 30)
+            )
             moved = z + way * per_image(length, way)
             delta[live] = (moved.clamp(0.0, 1.0) if self.box else moved) - self.x[rows[live]]
         return delta, found

@@ -2,6 +2,15 @@
 
 from __future__ import annotations
 
+from onelip.certify.labels.certificate import ClassificationCertificate
+from onelip.certify.labels.front import ClassificationCertifier, classification
 from onelip.certify.labels.pairs import pair_constants
+from onelip.certify.labels.radius import class_radius
 
-__all__ = ["pair_constants"]
+__all__ = [
+    "ClassificationCertificate",
+    "ClassificationCertifier",
+    "class_radius",
+    "classification",
+    "pair_constants",
+]

@@ -150,15 +150,12 @@ def _classes(model: nn.Module, shape: tuple[int, ...]) -> int:
 def check_logits(logits: object, caller: str) -> Tensor:
     """Check that these are the outputs of a classifier, (B, K)."""
     if not isinstance(logits, Tensor) or logits.dim() != 2 or logits.shape[1] < 1:
-        dense = isinstance(logits, Tensor) and logits.dim() == 4
         raise errors.InputError(
             errors.explain(
                 f"{caller}: the model is no classifier",
                 received=f"outputs {tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__}",
                 expected="logits (B, K), one row an image",
-                fix="certify.segmentation serves dense models, certify.detection detectors"
-                if dense
-                else None,
+                fix="certify.segmentation serves dense models, certify.detection detectors",
             )
         )
     return logits

@@ -1,10 +1,40 @@
-"""Explanations: what a decision rests on, with proofs where there can be any."""
+"""Explanations: what a decision rests on, with proofs where there can be any, and metrics that can say no."""
 
 from __future__ import annotations
 
+from onelip.explain.attributions import controls, importance, spearman
 from onelip.explain.classifier import RegionLogits
+from onelip.explain.complexity import Sparsity, sparsity
 from onelip.explain.counterfactuals import counterfactual
+from onelip.explain.faithfulness import baseline_images, calibrate, deletion, insertion, mu_fidelity
 from onelip.explain.gradients import saliency
+from onelip.explain.intervals import Interval, bootstrap
+from onelip.explain.places import Localisation, block_images, localisation, null_share
 from onelip.explain.result import Counterfactual
+from onelip.explain.steadiness import Steadiness, robustness_sr, stability
 
-__all__ = ["Counterfactual", "RegionLogits", "counterfactual", "saliency"]
+__all__ = [
+    "Counterfactual",
+    "Interval",
+    "Localisation",
+    "RegionLogits",
+    "Sparsity",
+    "Steadiness",
+    "baseline_images",
+    "block_images",
+    "bootstrap",
+    "calibrate",
+    "controls",
+    "counterfactual",
+    "deletion",
+    "importance",
+    "insertion",
+    "localisation",
+    "mu_fidelity",
+    "null_share",
+    "robustness_sr",
+    "saliency",
+    "sparsity",
+    "spearman",
+    "stability",
+]

@@ -73,7 +73,9 @@ class Aim:
     def lower(self, logits: Tensor) -> Tensor:
         """(B,) float64: no image nearer than this reaches the aim, if the constants are proven; rounded down."""
         margins, constants, same = self.pairs(logits)
-        rounding: Tensor = ROUNDING + 2.0**-40 * torch.linalg.vector_norm(logits, dim=1, keepdim=True) / constants
+        rounding: Tensor = (
+            ROUNDING + 2.0**-40 * torch.linalg.vector_norm(logits, dim=1, keepdim=True) / constants
+        )
         radii: Tensor = (margins / constants * _DOWN - rounding).clamp_min(0.0)
         return radii.gather(1, self.hardest(radii, same)[:, None])[:, 0]
 

@@ -45,6 +45,15 @@ def test_layouts_give_the_pixels_and_labels_of_their_rows(write, tmp_path, layou
     assert torch.equal(val[1][0], whole[19][0])
 
 
+@pytest.mark.parametrize("encoding", ["bytes", "latin1"])
+def test_the_batches_of_these_tests_are_what_an_ordinary_unpickler_reads(write, encoding):
+    rows, labels = write.rows(3)
+    found = pickle.loads(write.python2(rows, labels), encoding=encoding)
+    data_key, labels_key = (b"data", b"labels") if encoding == "bytes" else ("data", "labels")
+    assert np.array_equal(found[data_key], rows)
+    assert found[labels_key] == labels.tolist()
+
+
 class Evil:
     """What runs a program when it is unpickled."""
 

@@ -129,6 +129,12 @@ def test_wrong_batches_are_refused(write, tmp_path):
     path.write_bytes(whole.replace(b"J" + struct.pack("<i", 3072), b"J" + struct.pack("<i", -3072)))
     with pytest.raises(DataError, match=r"shape \(3, -3072\)"):
         read_batch(path, 3072)
+    width = b"J" + struct.pack("<i", 3072)
+    for count in (2, 4):
+        changed = b"(J" + struct.pack("<i", count) + width
+        path.write_bytes(whole.replace(b"(J" + struct.pack("<i", 3) + width, changed))
+        with pytest.raises(DataError, match="bytes do not fill its shape"):
+            read_batch(path, 3072)
     order = np.asfortranarray(rows)
     path.write_bytes(pickle.dumps({**good, b"data": order}, protocol=2))
     assert np.array_equal(read_batch(path, 3072)[0], rows)
@@ -202,6 +208,7 @@ def test_archives_of_jpeg_streams(tmp_path):
     [
         ({"labels": np.array([0])}, "do not belong together"),
         ({"offsets": np.array([0, 5, 5])}, "do not belong together"),
+        ({"offsets": np.array([0, *[len(jpeg(0) + jpeg(1))] * 2])}, "do not belong together"),
         ({"offsets": np.array([0.0, 5, 10])}, "do not belong together"),
         ({"offsets": np.array([0])}, "do not belong together"),
         ({"labels": np.array([0, -1])}, r"labels that are no class; received \[-1\]"),

@@ -1,6 +1,7 @@
 """Counterfactuals against closed forms: no flip below the lower bound, exact distances, box, mask, errors."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -159,11 +160,18 @@ def test_a_class_behind_another_needs_all_to_be_overtaken():
     assert one.distance.item() == pytest.approx(0.4, rel=1e-3)
 
 
+def test_the_lower_bound_is_the_certified_radius():
+    model, x = network(11)
+    radius = onelip.certify.classification(model, x).radius
+    assert torch.allclose(counterfactual(model, x, refine=0).lower_bound, radius, rtol=1e-9)
+
+
 def test_a_wrong_constant_is_found_out(monkeypatch):
     model = linear([[1.0, 0.0], [0.0, 1.0]])
     x = torch.tensor([0.8, 0.2]).reshape(1, 1, 1, 2)
-    right = Classifier._pairs
-    monkeypatch.setattr(Classifier, "_pairs", lambda self, *a: right(self, *a) / 2)
+    right = Classifier.certificate
+    wrong = lambda self, z: replace(right(self, z), constants=right(self, z).constants / 2)  # noqa: E731
+    monkeypatch.setattr(Classifier, "certificate", wrong)
     with pytest.raises(UnsoundError, match="below the proven lower bound"):
         counterfactual(model, x)
 

@@ -6,11 +6,13 @@ from onelip.explain.attributions import controls, importance, spearman
 from onelip.explain.classifier import RegionLogits
 from onelip.explain.complexity import Sparsity, sparsity
 from onelip.explain.counterfactuals import counterfactual
-from onelip.explain.faithfulness import baseline_images, calibrate, deletion, insertion, mu_fidelity
+from onelip.explain.faithfulness import deletion, insertion, mu_fidelity
 from onelip.explain.gradients import saliency
 from onelip.explain.intervals import Interval, bootstrap
 from onelip.explain.places import Localisation, block_images, localisation, null_share
 from onelip.explain.result import Counterfactual
+from onelip.explain.scoring import baseline_images, calibrate
+from onelip.explain.smooth import SmoothGradient, smoothgrad
 from onelip.explain.steadiness import Steadiness, robustness_sr, stability
 
 __all__ = [
@@ -18,6 +20,7 @@ __all__ = [
     "Interval",
     "Localisation",
     "RegionLogits",
+    "SmoothGradient",
     "Sparsity",
     "Steadiness",
     "baseline_images",
@@ -34,6 +37,7 @@ __all__ = [
     "null_share",
     "robustness_sr",
     "saliency",
+    "smoothgrad",
     "sparsity",
     "spearman",
     "stability",

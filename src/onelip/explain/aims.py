@@ -8,9 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from onelip.certify.dense import ROUNDING
+from onelip.certify.labels.radius import DOWN, LEAST
 
-_DOWN = 1 - 8 * 2.0**-53
 _ACROSS = 1e-5
 
 
@@ -22,15 +21,20 @@ class Aim:
         start: (B,) int64, the predicted classes.
         to: (B,) int64, the classes wanted, or None: any other one.
         constants: (K, K) constants of the pairs of classes; ones where none are proven.
+        error: (B,) how far differences of logits may be from their exact values.
+        rounding: taken from every radius.
     """
 
     start: Tensor
     to: Tensor | None
     constants: Tensor
+    error: Tensor
+    rounding: float
 
     def of(self, rows: Tensor) -> Aim:
         """The aim of some of the images."""
-        return replace(self, start=self.start[rows], to=None if self.to is None else self.to[rows])
+        to = None if self.to is None else self.to[rows]
+        return replace(self, start=self.start[rows], to=to, error=self.error[rows])
 
     def pairs(self, logits: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Margins and constants (B, K) of all pairs, and bool where a class meets itself."""
@@ -38,7 +42,7 @@ class Aim:
         own = logits.gather(1, fixed[:, None])
         margins = own - logits if self.to is None else logits - own
         same = F.one_hot(fixed, logits.shape[1]).bool()
-        return margins, self.constants[fixed].masked_fill(same, 1.0), same
+        return margins, self.constants[fixed].clamp_min(LEAST), same
 
     def hardest(self, values: Tensor, same: Tensor) -> Tensor:
         """(B,) the class that decides: the nearest of all others, or the one hardest to overtake."""
@@ -73,10 +77,8 @@ class Aim:
     def lower(self, logits: Tensor) -> Tensor:
         """(B,) float64: no image nearer than this reaches the aim, if the constants are proven; rounded down."""
         margins, constants, same = self.pairs(logits)
-        rounding: Tensor = (
-            ROUNDING + 2.0**-40 * torch.linalg.vector_norm(logits, dim=1, keepdim=True) / constants
-        )
-        radii: Tensor = (margins / constants * _DOWN - rounding).clamp_min(0.0)
+        gaps = (margins - self.error[:, None]).clamp_min(0.0)
+        radii: Tensor = (gaps / constants * DOWN - self.rounding).clamp_min(0.0)
         return radii.gather(1, self.hardest(radii, same)[:, None])[:, 0]
 
 

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import copy
-import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 
-from onelip.bounds import lipschitz
+from onelip.certify.labels import ClassificationCertificate, ClassificationCertifier
 from onelip.core import checks, errors, runtime
 from onelip.core.errors import InputError, explain
 from onelip.layers.fold import fold
 
 _UP = 1 + 1e-12
+T = TypeVar("T")
 
 
 @contextmanager
@@ -39,7 +39,7 @@ class Classifier:
     Attributes:
         model: the copy.
         own: the model as given.
-        refusal: why no constants were proven at the size asked for last; empty if they were.
+        refusal: why nothing was proven when it was asked for last; empty if it was.
 
     Raises:
         TrainModeError: when any part of the model is in train mode.
@@ -69,7 +69,7 @@ class Classifier:
             except errors.UnknownLayerError:
                 plain = copy.deepcopy(model)
             self.model = plain.double().eval().requires_grad_(False)
-        self._constants: dict[tuple[int, ...], Tensor | str] = {}
+        self._certifier: ClassificationCertifier | None = None
 
     @property
     def device(self) -> torch.device:
@@ -144,44 +144,31 @@ class Classifier:
                 )
             )
 
-    def constants(self, shape: tuple[int, ...]) -> Tensor | None:
-        """(K, K) float64 proven constants of f_i - f_j for images (C, H, W), or None, and `refusal` says why."""
-        if shape not in self._constants:
-            try:
-                with undisturbed():
-                    self._constants[shape] = self._prove(shape)
-            except errors.BoundError as error:
-                self._constants[shape] = f"no bound is proven for this model: {error}"
-        found = self._constants[shape]
-        self.refusal = found if isinstance(found, str) else ""
-        return None if isinstance(found, str) else found
+    def certificate(self, images: Tensor) -> ClassificationCertificate | None:
+        """What is proven about these images, or None, and `refusal` says why."""
+        return self._proven(lambda certifier: certifier(images))
 
-    def _prove(self, shape: tuple[int, ...]) -> Tensor:
-        zeros = torch.zeros(1, *shape, dtype=torch.float64, device=self.device)
-        logits = self.logits(zeros)
-        with torch.no_grad():
-            kind = self.model(zeros).dtype
-        if kind != torch.float64:
-            raise errors.PrecisionError(
-                explain(
-                    "the model does not answer in the precision of its input",
-                    received=kind,
-                    expected="float64",
-                    fix="remove casts, as .float(), from the model's forward",
-                )
-            )
-        constants = self._pairs(shape, logits.shape[1]).to(self.device, torch.float64).clone()
-        # A pair that never changes has the constant 0; any larger one is sound, and keeps all quotients finite.
-        return constants.clamp_min(1e-30).fill_diagonal_(0.0)
+    def logit_constant(self, images: Tensor) -> float | None:
+        """Return a proven constant of each logit alone, or None, and `refusal` says why."""
+        size = (images.shape[-2], images.shape[-1])
+        bound = self._proven(lambda certifier: certifier.bound(size, in_channels=images.shape[1]))
+        if bound is None:
+            return None
+        alone = bound.joint.value
+        if bound.features is not None:
+            alone = min(alone, bound.features.value * bound.widest * _UP)
+        return alone
 
-    def _pairs(self, shape: tuple[int, ...], classes: int) -> Tensor:
+    def _proven(self, ask: Callable[[ClassificationCertifier], T | None]) -> T | None:
+        self.refusal = ""
         try:
-            from onelip.certify.labels.pairs import pair_constants
-        except ImportError:
-            joint = lipschitz(self.model, shape[1:], in_channels=shape[0]).value
-            return torch.full((classes, classes), joint * math.sqrt(2.0) * _UP, dtype=torch.float64)
-        found: Tensor = pair_constants(self.model, shape[1:], in_channels=shape[0])
-        return found
+            with undisturbed():
+                if self._certifier is None:
+                    self._certifier = ClassificationCertifier(self.own)
+                return ask(self._certifier)
+        except errors.BoundError as error:
+            self.refusal = f"no bound is proven for this model: {error}"
+            return None
 
 
 class RegionLogits(nn.Module):

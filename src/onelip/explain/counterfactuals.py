@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from onelip.attacks.projection import Noise, norms
+from onelip.certify.labels import ClassificationCertificate
 from onelip.core import checks
 from onelip.core.errors import InputError, UnsoundError, explain
 from onelip.explain.aims import Aim
@@ -16,6 +17,7 @@ from onelip.explain.result import Counterfactual
 from onelip.explain.tracing import Search
 
 _NAME = "explain.counterfactual"
+_NEARER = "a nearer counterfactual than the one found may exist, but none nearer than the lower bound"
 
 
 def counterfactual(
@@ -86,19 +88,13 @@ def counterfactual(
     free = allowed(mask, images)
     logits = torch.cat([ready.logits(part) for part in images.split(batch_size)])
     ready.agrees(images[:batch_size], logits[:batch_size])
-    constants = ready.constants(tuple(images.shape[1:]))
-    classes = logits.shape[1]
-    unit = torch.ones(classes, classes, dtype=torch.float64, device=images.device)
-    aim = Aim(
-        logits.argmax(1), _wanted(ready, to, logits), constants=unit if constants is None else constants
-    )
-    proven = constants is not None
-    lower = aim.lower(logits) if proven else torch.full_like(logits[:, 0], torch.nan)
+    aim, proof = _aim(ready, images, _wanted(ready, to, logits), logits, batch_size)
+    lower = torch.full_like(aim.error, torch.nan) if proof is None else aim.lower(logits)
     parts = []
     for first in range(0, len(images), batch_size):
         rows = torch.arange(first, min(first + batch_size, len(images)), device=images.device)
         noise = Noise(seed, first, len(rows))
-        search = Search(ready, images[rows], aim.of(rows), free[rows], box, x.dtype, noise, proven)
+        search = Search(ready, images[rows], aim.of(rows), free[rows], box, x.dtype, noise, proof is not None)
         parts.append(search.run(steps, refine))
     boundary, found = torch.cat([part[0] for part in parts]), torch.cat([part[1] for part in parts])
     path = [torch.stack(trail).to(x.dtype) for part in parts for trail in part[2]]
@@ -115,7 +111,7 @@ def counterfactual(
         predicted=aim.start,
         to=torch.cat([ready.logits(part).argmax(1) for part in boundary.split(batch_size)]),
         overshoot=far,
-        assumptions=_assumptions() if proven else (),
+        assumptions=() if proof is None else (*proof.assumptions, _NEARER),
         refusal=ready.refusal,
     )
 
@@ -166,6 +162,23 @@ def _wanted(ready: Classifier, to: Any, logits: Tensor) -> Tensor | None:
     return wanted
 
 
+def _aim(
+    ready: Classifier, images: Tensor, to: Tensor | None, logits: Tensor, size: int
+) -> tuple[Aim, ClassificationCertificate | None]:
+    """The aim, with the constants of a certificate if there can be one."""
+    start, classes = logits.argmax(1), logits.shape[1]
+    proofs = []
+    for part in images.split(size):
+        proof = ready.certificate(part)
+        if proof is None:
+            unit = torch.ones(classes, classes, dtype=torch.float64, device=images.device)
+            return Aim(start, to, unit, torch.zeros_like(logits[:, 0]), 0.0), None
+        proofs.append(proof)
+    error = torch.cat([proof.error for proof in proofs])
+    rounding = max(proof.rounding for proof in proofs)
+    return Aim(start, to, proofs[0].constants, error, rounding), proofs[0]
+
+
 def _beyond(images: Tensor, boundary: Tensor, far: float, box: bool) -> Tensor:
     if far == 1:
         return boundary
@@ -198,12 +211,3 @@ def _sound(
                 fix="report this; onelip.testing.check_rule tells which rule registered by you is wrong",
             )
         )
-
-
-def _assumptions() -> tuple[str, ...]:
-    return (
-        "the lower bound is for the folded weights in exact arithmetic, at this image size, in the l2 norm of the "
-        "whole image",
-        "logits were computed in float64; lower bounds are reduced for their rounding",
-        "the search found what it found: a nearer counterfactual may exist, none nearer than the lower bound",
-    )

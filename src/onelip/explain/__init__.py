@@ -14,6 +14,7 @@ from onelip.explain.result import Counterfactual
 from onelip.explain.scoring import baseline_images, calibrate
 from onelip.explain.smooth import SmoothGradient, smoothgrad
 from onelip.explain.steadiness import Steadiness, robustness_sr, stability
+from onelip.explain.transport import TransportReport, transport_report
 
 __all__ = [
     "Counterfactual",
@@ -23,6 +24,7 @@ __all__ = [
     "SmoothGradient",
     "Sparsity",
     "Steadiness",
+    "TransportReport",
     "baseline_images",
     "block_images",
     "bootstrap",
@@ -41,4 +43,5 @@ __all__ = [
     "sparsity",
     "spearman",
     "stability",
+    "transport_report",
 ]

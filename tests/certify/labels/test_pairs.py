@@ -32,7 +32,7 @@ def classifiers():
     yield create("mlp", classes=5, size="XS", in_channels=1, image_size=(6, 6)), (1, 6, 6)
     yield create("mlp", classes=5, size="XS", in_channels=7), (7, 1, 1)
     yield create("mlp", classes=1, widths=(), in_channels=7), (7, 1, 1)
-    yield create("resnet18", classes=5, size="XS"), (3, 32, 32)
+    yield create("resnet18", classes=5, widths=(4, 8), depths=(1, 1)), (3, 16, 16)
 
 
 @pytest.mark.parametrize("p", NORMS)

@@ -88,7 +88,7 @@ class ClassificationCertifier:
             images=images,
             logits=logits,
             targets=labels,
-            constants=constants.fill_diagonal_(0.0),
+            constants=constants.clone().fill_diagonal_(0.0),
             lipschitz=joint,
             bound=bound,
             p=self.p,

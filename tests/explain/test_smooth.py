@@ -24,12 +24,12 @@ def test_the_bound_is_that_of_the_bend_and_nearly_attained():
     near = x.clone()
     near[..., 0] += 0.02
     first, other = (
-        explain.smoothgrad(Bent().eval(), z, 0, sigma=0.2, samples=4000, seed=1) for z in (x, near)
+        explain.smoothgrad(Bent().eval(), z, 0, sigma=0.2, samples=1000, seed=1) for z in (x, near)
     )
     moved = (first.maps - other.maps).norm().item()
     assert first.lipschitz == pytest.approx(1.0, rel=1e-6)
     exact = math.erf(0.02 / 0.2 / math.sqrt(2))
-    assert moved == pytest.approx(exact, abs=0.03)
+    assert moved == pytest.approx(exact, abs=0.05)
     assert exact <= first.change(0.02) <= 1.01 * exact
     assert first.maps.norm() <= first.error(0.999)  # the exact map is zero here
     assert first.change(100.0) == pytest.approx(2.0)

@@ -234,6 +234,19 @@ def test_features_that_cancel_are_charged_for_their_rounding():
     assert float(found.logits.abs().max()) < 1.0
 
 
+def test_a_tiny_constant_does_not_turn_rounding_into_radius():
+    """Rows that agree but for 1e-13: what float64 loses in their difference is more than it can move."""
+    model = linear(2)
+    model[1].weight.data[1] = model[1].weight.data[0] * (1 + 1e-13)
+    model[1].bias.data[:] = torch.tensor([1e-11, 0.0], dtype=torch.float64)
+    found = classification(model, pictures(4))
+    assert (found.logits[:, 0] > found.logits[:, 1]).all()
+    assert (found.constants[0, 1] > 0) & (found.constants[0, 1] < 1e-12)
+    assert not found.radius.any()
+    model[1].bias.data[0] = 1e-6
+    assert (classification(model, pictures(4)).radius > 1e5).all()
+
+
 def test_many_batches_prove_once_for_each_size():
     certifier = ClassificationCertifier(network())
     images = pictures(4, shape=(1, 12, 12))

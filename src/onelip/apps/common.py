@@ -27,7 +27,10 @@ Out = Annotated[Path, typer.Option("--out", help="Folder for results.json and wh
 # Options of the commands that go over a data set.
 Model = Annotated[str, typer.Argument(help="Folder of a model or training, or the name of a shipped model.")]
 Data = Annotated[
-    str, typer.Argument(help="Name of a data set, folder with a dataset.toml, folder or table of LARD.")
+    str,
+    typer.Argument(
+        help="Name of a data set, folder with a dataset.toml or a subfolder a class, folder or table of LARD."
+    ),
 ]
 Split = Annotated[str, typer.Option(help="Part of the data set.")]
 Eps = Annotated[str, typer.Option(help="Perturbation sizes, as 0.1 0.17.")]

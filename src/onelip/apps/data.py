@@ -21,6 +21,7 @@ from onelip.apps.common import (
     write_results,
 )
 from onelip.apps.data_boxes import images_and_sizes, show_found, show_repairs
+from onelip.apps.data_labels import show_classes
 from onelip.apps.data_runways import runways, show_boxes
 
 app = typer.Typer(
@@ -47,7 +48,8 @@ def inspect(
 ) -> None:
     """Count images, sizes and classes, list what cannot be read and what was repaired, and draw a contact sheet.
 
-    Sets that have boxes alone (bccd, penn_fudan, JSON of COCO, VOC's Annotations) are read as such.
+    Sets that have boxes alone (bccd, penn_fudan, JSON of COCO, VOC's Annotations) are read as such, and so are those
+    with one class an image (digits, mnist, fashion_mnist, cifar10, a folder with one subfolder a class).
 
     Example: onelip data inspect camvid --split train
     """
@@ -56,14 +58,20 @@ def inspect(
     from onelip.core.files import atomic_write
     from onelip.data.boxes import opens_as_boxes
     from onelip.data.contact import png
+    from onelip.data.labels import opens_as_labels
 
     runtime.device(device)
-    boxes = boxes or opens_as_boxes(data)
-    dataset = (library.open_boxes if boxes else library.open)(data, split, size=parse_size(size))
+    if boxes or opens_as_boxes(data):
+        door, show = "open_boxes", show_found
+    elif opens_as_labels(data):
+        door, show = "open_labels", show_classes
+    else:
+        door, show = "open", _show
+    dataset = getattr(library, door)(data, split, size=parse_size(size))
     found = library.inspect(dataset)
-    (show_found if boxes else _show)(f"{data} {split}", found)
+    show(f"{data} {split}", found)
     _show_problems(found["problems"])
-    show_python(f"onelip.data.inspect(onelip.data.{'open_boxes' if boxes else 'open'}({data!r}, {split!r}))")
+    show_python(f"onelip.data.inspect(onelip.data.{door}({data!r}, {split!r}))")
     if pictures:
         atomic_write(out / "contact.png", png(library.contact(dataset, pictures)))
         typer.echo(f"contact sheet: {out / 'contact.png'}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -56,7 +57,10 @@ def _environment(seed: int, device: str, out: Path) -> None:
         "machine": runtime.machine(),
         "device": str(runtime.device(device)),
         "seed": seed,
-        "data": {name: _place(name) for name in sorted({*data.names(), *data.boxes.box_names()})},
+        "data": {
+            name: _place(name)
+            for name in sorted({*data.names(), *data.boxes.box_names(), *data.label_names()})
+        },
         "models": models.pretrained(),
     }
     show_table("Versions", ["package", "version"], list(results["versions"].items()))
@@ -77,14 +81,19 @@ def _place(name: str) -> str | None:
 
     if name in DRAWN:
         return "drawn on request"
-    boxes = name not in data.names()
+    door: Callable[..., Any] = data.open_boxes
+    kind = " with boxes"
+    if name in data.label_names():
+        door, kind = data.open_labels, " with one class each"
+    elif name in data.names():
+        door, kind = data.open, ""
     for split in ("val", "test", "train"):
         try:
-            dataset: Any = data.open_boxes(name, split) if boxes else data.open(name, split)
+            dataset: Any = door(name, split)
         except errors.DataError:
             continue
         what = "labels without pictures" if getattr(dataset, "label_only", False) else "images"
-        return f"{len(dataset)} {what}{' with boxes' if boxes else ''} in {split}"
+        return f"{len(dataset)} {what}{kind} in {split}"
     return None
 
 

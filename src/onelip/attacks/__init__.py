@@ -14,7 +14,15 @@ from onelip.attacks.boxes import (
     VanishBoxes,
 )
 from onelip.attacks.control import RandomNoise
-from onelip.attacks.goals import CriterionGoal, Fabricate, Misclassify, PixelErrors, Region, Vanish
+from onelip.attacks.goals import (
+    CriterionGoal,
+    Fabricate,
+    Misclassify,
+    PixelErrors,
+    Reclassify,
+    Region,
+    Vanish,
+)
 from onelip.attacks.knapsack import Erase, Knapsack, Strongest
 from onelip.attacks.minimal import MinNorm
 from onelip.attacks.pgd import PGD, SegPGD
@@ -38,6 +46,7 @@ __all__ = [
     "PixelErrors",
     "PixelGoal",
     "RandomNoise",
+    "Reclassify",
     "Region",
     "SegPGD",
     "ShiftBoxes",

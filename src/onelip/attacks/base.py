@@ -170,7 +170,9 @@ class PixelGoal(Goal):
 
 
 def as_dense(outputs: Tensor) -> Tensor:
-    """Logits as (B, K, H, W); those of a classifier, (B, K), become one pixel."""
+    """Logits as (B, K, H, W); those of a classifier, (B, K), become one pixel, and a single logit f the pair (0, f)."""
+    if outputs.dim() == 2 and outputs.shape[1] == 1:
+        outputs = torch.cat([torch.zeros_like(outputs), outputs], 1)
     return outputs[:, :, None, None] if outputs.dim() == 2 else outputs
 
 

@@ -17,6 +17,7 @@ from onelip.attacks.boxes import (
     ShiftBoxes,
     VanishBoxes,
 )
+from onelip.attacks.labels import Reclassify
 from onelip.core import checks
 from onelip.core.errors import InputError, explain
 
@@ -273,6 +274,7 @@ __all__ = [
     "Misclassify",
     "Mislabel",
     "PixelErrors",
+    "Reclassify",
     "Region",
     "ShiftBoxes",
     "Vanish",

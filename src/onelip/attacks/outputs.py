@@ -65,8 +65,10 @@ def bounded(outputs: Any) -> Tensor:
 
 
 def classes(outputs: Any) -> int:
-    """Number of classes K."""
-    return int(outputs.classes if isinstance(outputs, Outputs) else outputs.shape[1])
+    """Number of classes K; two for the single logit of a classifier."""
+    if isinstance(outputs, Outputs):
+        return int(outputs.classes)
+    return 2 if outputs.dim() == 2 and outputs.shape[1] == 1 else int(outputs.shape[1])
 
 
 def detached(outputs: Any) -> Any:

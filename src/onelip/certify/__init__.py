@@ -18,6 +18,13 @@ from onelip.certify.curve import CertifiedCurve, ImageCurves
 from onelip.certify.dataset import dataset_iou
 from onelip.certify.dense import Certifier, segmentation
 from onelip.certify.iou import Dice, IoU, OverlapCriterion
+from onelip.certify.labels import (
+    ClassificationCertificate,
+    ClassificationCertifier,
+    class_radius,
+    classification,
+    pair_constants,
+)
 from onelip.certify.mean_iou import MeanIoU
 from onelip.certify.naming import parse
 from onelip.certify.pixel import pixel_radius
@@ -26,6 +33,8 @@ __all__ = [
     "CertifiedCurve",
     "CertifiedDetections",
     "Certifier",
+    "ClassificationCertificate",
+    "ClassificationCertifier",
     "Components",
     "CountCriterion",
     "Criterion",
@@ -42,10 +51,13 @@ __all__ = [
     "Recall",
     "SegmentationCertificate",
     "Stability",
+    "class_radius",
+    "classification",
     "component_radius",
     "dataset_iou",
     "detection",
     "detection_from_raw",
+    "pair_constants",
     "parse",
     "pixel_radius",
     "segmentation",

@@ -21,6 +21,10 @@ from .dataset import LabelTable as LabelTable
 from .dataset import Sample as Sample
 from .dataset import SegmentationDataset as SegmentationDataset
 from .dataset import to_tensors as to_tensors
+from .labels import ClassificationDataset as ClassificationDataset
+from .labels import LabelAugment as LabelAugment
+from .labels import label_names as label_names
+from .labels import open_labels as open_labels
 from .landing import LardDataset as LardDataset
 from .landing import lard as lard
 from .readers import camvid as camvid

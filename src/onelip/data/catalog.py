@@ -110,14 +110,22 @@ def _open_path(spec: str, split: str, *, size: tuple[int, int] | None, cache: bo
         return lard(path, split, size=size, cache=cache)
     if path.is_dir():
         return folder(path, split, size=size, cache=cache)
-    close = get_close_matches(spec, names(), n=1)
     raise DataError(
         explain(
             f"there is no data set {spec!r}",
             expected=f"one of {', '.join(names())}, or the path of a folder with a dataset.toml or tables of LARD",
-            fix=f"did you mean {close[0]!r}?" if close else None,
+            fix=_advice(spec),
         )
     )
+
+
+def _advice(spec: str) -> str | None:
+    from .labels import label_names
+
+    if spec in label_names():
+        return f"{spec} has one class an image: onelip.data.open_labels({spec!r})"
+    close = get_close_matches(spec, names(), n=1)
+    return f"did you mean {close[0]!r}?" if close else None
 
 
 def find_named(name: str, folders: tuple[str, ...]) -> Path:

@@ -19,12 +19,12 @@ class Moments:
     """
 
     def __init__(self) -> None:
-        self._sums, self._pixels = np.zeros((2, 3)), 0
+        self._sums, self._pixels = np.zeros((2, 1)), 0
 
     def add(self, image: Pixels) -> None:
-        """Add a picture (H, W, 3)."""
-        values = image.reshape(-1, 3) / 255.0
-        self._sums += values.sum(0), (values**2).sum(0)
+        """Add a picture (H, W, C), with as many channels as those before."""
+        values = image.reshape(-1, image.shape[-1]) / 255.0
+        self._sums = self._sums + np.stack([values.sum(0), (values**2).sum(0)])
         self._pixels += len(values)
 
     @property

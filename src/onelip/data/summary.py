@@ -14,10 +14,14 @@ from ..core.errors import DataError, explain
 from .boxes import DetectionDataset, contact_boxes, inspect_boxes
 from .contact import Shown, sheet
 from .dataset import VOID, Pixels, SegmentationDataset
+from .labels import ClassificationDataset
+from .labels.summary import contact_labels, inspect_labels
 from .landing.geometry import clip
 from .landing.reader import LardDataset
 from .moments import Moments
 from .runway.mask import area
+
+AnyDataset = SegmentationDataset | DetectionDataset | ClassificationDataset
 
 
 @dataclass(frozen=True)
@@ -75,8 +79,10 @@ def class_statistics(dataset: SegmentationDataset) -> ClassStatistics:
     return ClassStatistics(tuple(pixels[:known].tolist()), tuple(present[:known].tolist()), int(pixels[VOID]))
 
 
-def inspect(dataset: SegmentationDataset | DetectionDataset) -> dict[str, Any]:
-    """Read every image and label, and report what is there and what is wrong; of boxes what `inspect_boxes` tells.
+def inspect(dataset: AnyDataset) -> dict[str, Any]:
+    """Read every image and label, and report what is there and what is wrong.
+
+    Of boxes what `inspect_boxes` tells, of classes an image what `inspect_labels` does.
 
     Args:
         dataset: Any data set.
@@ -95,6 +101,8 @@ def inspect(dataset: SegmentationDataset | DetectionDataset) -> dict[str, Any]:
     """
     if isinstance(dataset, DetectionDataset):
         return inspect_boxes(dataset)
+    if isinstance(dataset, ClassificationDataset):
+        return inspect_labels(dataset)
     if not isinstance(dataset, LardDataset):
         return _from_files(dataset)
     return {**(_from_corners(dataset) if dataset.label_only else _from_files(dataset)), **dataset.facts()}
@@ -162,11 +170,12 @@ def _report(
     }
 
 
-def contact(dataset: SegmentationDataset | DetectionDataset, count: int = 24) -> Pixels:
+def contact(dataset: AnyDataset, count: int = 24) -> Pixels:
     """Draw a contact sheet of images, evenly spread over a data set, with their labels.
 
     Runways get their outline and box (on plain grey where the pictures are absent); other sets are tinted with the
-    colours of their classes, and boxes drawn in them. Images that cannot be read are left out.
+    colours of their classes, boxes are drawn in them, and the class of a whole image stands below it. Images that
+    cannot be read are left out.
 
     Args:
         dataset: Any data set.
@@ -182,6 +191,8 @@ def contact(dataset: SegmentationDataset | DetectionDataset, count: int = 24) ->
     """
     if isinstance(dataset, DetectionDataset):
         return contact_boxes(dataset, count)
+    if isinstance(dataset, ClassificationDataset):
+        return contact_labels(dataset, count)
     total = min(positive_int("count", count), len(dataset))
     shown: list[Shown] = []
     for index in (k * len(dataset) // total for k in range(total)):

@@ -3,8 +3,17 @@
 from __future__ import annotations
 
 from onelip.certify.curve import CertifiedCurve
+from onelip.metrics.accuracy import CertifiedAccuracy
 from onelip.metrics.certified import Certified
 from onelip.metrics.detection import ClassScores, DetectionScores, score_detections
 from onelip.metrics.matching import match
 
-__all__ = ["Certified", "CertifiedCurve", "ClassScores", "DetectionScores", "match", "score_detections"]
+__all__ = [
+    "Certified",
+    "CertifiedAccuracy",
+    "CertifiedCurve",
+    "ClassScores",
+    "DetectionScores",
+    "match",
+    "score_detections",
+]

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import functools
 import math
-from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor
-from torchmetrics import Metric
 
 from onelip.certify.count import CountCriterion
 from onelip.certify.criterion import Criterion, Eps
@@ -18,16 +15,10 @@ from onelip.certify.frontier import each, micro
 from onelip.certify.iou import OverlapCriterion
 from onelip.certify.scores import Classifier
 from onelip.core import checks, errors
+from onelip.metrics.curve_metric import CurveMetric
 
 
-class _Sealed:
-    """Carries a result past torchmetrics, which looks into dataclasses and squeezes one-element tensors."""
-
-    def __init__(self, curve: CertifiedCurve) -> None:
-        self.curve = curve
-
-
-class Certified(Metric):
+class Certified(CurveMetric):
     r"""Certified value of a data set, for several eps at once, as macro and micro average side by side.
 
     Macro: :math:`\frac1n \sum_i v_i(\epsilon)` over the images with a value; the others are counted. Micro:
@@ -162,20 +153,6 @@ class Certified(Metric):
         if isinstance(state, Tensor):  # gathered
             return state.cpu()
         return torch.cat([self._empty[name], *(part.cpu() for part in state)])
-
-    def _wrap_compute(self, compute: Callable[[], CertifiedCurve]) -> Callable[[], CertifiedCurve]:
-        @functools.wraps(compute)
-        def seal() -> _Sealed:
-            return _Sealed(compute())
-
-        wrapped = super()._wrap_compute(seal)
-
-        @functools.wraps(compute)
-        def unseal() -> CertifiedCurve:
-            curve: CertifiedCurve = wrapped().curve
-            return curve
-
-        return unseal
 
     def compute(self) -> CertifiedCurve:
         """Averages over all images so far."""

@@ -84,6 +84,13 @@ class LipModel(nn.Module):
             x = F.pad(x, (0, -width % self.multiple_of, 0, -height % self.multiple_of))
         return x
 
+    def split(self) -> tuple[nn.Module, nn.Module] | None:
+        """Return a classifier as features, (B, C, H, W) to (B, F), and its last affine layer; None if it has none.
+
+        Certificates of pairs of classes rest on it, after they checked that both together compute `forward`.
+        """
+        return None
+
     def _check(self, images: Tensor) -> None:
         if images.dim() != 4 or images.shape[1] != self.in_channels or not images.is_floating_point():
             raise InputError(
@@ -115,3 +122,18 @@ class LipModel(nn.Module):
         from .storage import save
 
         save(self, path, size=size)
+
+
+class Features(nn.Module):
+    """What the last layer of a classifier reads: (B, C, H, W) to (B, F)."""
+
+    def __init__(self, model: LipModel) -> None:
+        super().__init__()
+        self.model = model
+        self.train(model.training)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return the features of raw images in [0, 1]."""
+        model: Any = self.model
+        features: Tensor = model.features(model.padded(images))
+        return features

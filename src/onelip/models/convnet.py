@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from ..core.errors import ConfigError, explain
 from ..layers import ScaledGlobalAvgPool2d, UnitNormLinear
-from .base import LipModel
+from .base import Features, LipModel
 from .deeplab import encoder
 from .factory import Factory
 from .zoo import architecture
@@ -58,7 +58,16 @@ class ConvNet(LipModel):
             UnitNormLinear(widths[-1], self.classes) if unit else make.linear(widths[-1], self.classes)
         )
 
+    def features(self, x: Tensor) -> Tensor:
+        """Map padded, normalised images to what the last layer reads, (B, F)."""
+        features: Tensor = self.pool(self.encoder(x)).flatten(1)
+        return features
+
     def network(self, x: Tensor) -> Tensor:
         """Map padded, normalised images to logits (B, K)."""
-        logits: Tensor = self.head(self.pool(self.encoder(x)).flatten(1))
+        logits: Tensor = self.head(self.features(x))
         return logits
+
+    def split(self) -> tuple[nn.Module, nn.Module]:
+        """Return the network up to its last layer, and that layer."""
+        return Features(self), self.head

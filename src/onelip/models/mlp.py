@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
-from .base import LipModel
+from .base import Features, LipModel
 from .factory import Factory
 from .zoo import architecture
 
@@ -47,10 +47,10 @@ class MLP(LipModel):
             cin = hidden
         self.layers = nn.Sequential(*layers, make.linear(cin, self.classes))
 
-    def forward(self, images: Tensor) -> Tensor:
-        """Return the logits; a flat input is an image of F channels and one pixel."""
+    def padded(self, images: Tensor) -> Tensor:
+        """Return inputs checked and normalised; a flat input is an image of F channels and one pixel."""
         flat = self.config["options"]["image_size"] is None
-        return super().forward(images.flatten(1).unflatten(1, (self.in_channels, 1, 1)) if flat else images)
+        return super().padded(images.flatten(1).unflatten(1, (self.in_channels, 1, 1)) if flat else images)
 
     @property
     def default_size(self) -> tuple[int, int]:
@@ -58,7 +58,18 @@ class MLP(LipModel):
         height, width = self.config["options"]["image_size"] or (1, 1)
         return height, width
 
+    def features(self, x: Tensor) -> Tensor:
+        """Map normalised inputs to what the last layer reads, (B, F)."""
+        x = x.flatten(1)
+        for layer in list(self.layers)[:-1]:
+            x = layer(x)
+        return x
+
     def network(self, x: Tensor) -> Tensor:
         """Map normalised inputs to logits (B, K)."""
         logits: Tensor = self.layers(x.flatten(1))
         return logits
+
+    def split(self) -> tuple[nn.Module, nn.Module]:
+        """Return the network up to its last layer, and that layer."""
+        return Features(self), self.layers[-1]

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from ..core import checks
 from ..core.errors import ConfigError, explain
 from ..layers import ScaledGlobalAvgPool2d, UnitNormLinear
-from .base import LipModel
+from .base import Features, LipModel
 from .factory import Factory
 from .zoo import architecture
 
@@ -229,7 +229,16 @@ class ResNet18(LipModel):
         width = widths[-1]
         self.head = UnitNormLinear(width, self.classes) if unit else make.linear(width, self.classes)
 
+    def features(self, x: Tensor) -> Tensor:
+        """Map padded, normalised images to what the last layer reads, (B, F)."""
+        features: Tensor = self.pool(self.backbone(x)[-1]).flatten(1)
+        return features
+
     def network(self, x: Tensor) -> Tensor:
         """Map padded, normalised images to logits (B, K)."""
-        logits: Tensor = self.head(self.pool(self.backbone(x)[-1]).flatten(1))
+        logits: Tensor = self.head(self.features(x))
         return logits
+
+    def split(self) -> tuple[nn.Module, nn.Module]:
+        """Return the network up to its last layer, and that layer."""
+        return Features(self), self.head

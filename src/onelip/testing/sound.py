@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ..core import files
 from ..core.errors import InputError, UnsoundError, explain
-from . import sound_boxes
+from . import sound_boxes, sound_labels
 from .violation import Violation
 
 _ROUNDING = 1e-12
@@ -37,8 +37,11 @@ def assert_sound(
     false alarms, every radius of an image and of an object, at the norm of the perturbation itself; recall, precision
     and average precision of the batch, at the largest norm of its images.
 
+    For classifiers: every image whose class changed is at least as far away as its certified radius, and as that to the
+    class it has become.
+
     Args:
-        certificate: as of `onelip.certify.segmentation` or `onelip.certify.detection`.
+        certificate: as of `onelip.certify.segmentation`, `classification` or `detection`.
         adversarial: an `AttackResult` on the same images, judged by the certificate's model in float64.
         criteria: what to compare; by default those of the certificate, and the goal's own. For detections names of
             "recall", "precision" and "average_precision".
@@ -72,6 +75,17 @@ def assert_sound(
             _fail(certificate, adversarial, found, size, folder)
         return
     _check_same(certificate, adversarial)
+    if hasattr(certificate, "targeted"):
+        size = _norms(adversarial.images - adversarial.clean, adversarial.p)
+        found = [
+            *_feasible(adversarial, size),
+            *_moved(certificate.lipschitz, certificate.rounding, adversarial, size),
+            *_scores(adversarial),
+            *sound_labels.violations(certificate, adversarial, size),
+        ]
+        if found:
+            _fail(certificate, adversarial, found, size, folder)
+        return
     chosen = list(certificate.criteria if criteria is None else criteria)
     own = getattr(adversarial.goal, "criterion", None)
     if criteria is None and own is not None and own not in chosen:
@@ -99,7 +113,8 @@ def _check_same(certificate: Any, adversarial: Any) -> None:
     same_images = certificate.images.shape == adversarial.clean.shape and torch.equal(
         certificate.images.cpu().double(), adversarial.clean.cpu().double()
     )
-    mine, other = certificate.target, adversarial.target
+    name = "targets" if hasattr(certificate, "targeted") else "target"
+    mine, other = getattr(certificate, name), adversarial.target
     same_target = mine is None or other is None or torch.equal(mine.cpu(), other.cpu())
     same_norm = float(certificate.p) == float(adversarial.p)
     for same, what in ((same_images, "images"), (same_target, "labels"), (same_norm, "norm p")):

@@ -44,12 +44,21 @@ def curve_svg(lines: Sequence[Line], norms: Sequence[str], *, size: tuple[float,
         axes.set_xlabel(f"eps (l{'/'.join(norms)} norm of the perturbation)")
         axes.set_ylabel("certified" if not any(line.attacked for line in lines) else "certified and attacked")
         axes.set_ylim(0, 1.02)
-        axes.set_xlim(left=0)
+        _stretch(axes, lines)
         axes.grid(color=_INK, alpha=0.12, linewidth=0.8)
         axes.spines[["top", "right"]].set_visible(False)
         buffer = io.StringIO()
         figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
     return _inline(buffer.getvalue())
+
+
+def _stretch(axes: Any, lines: Sequence[Line]) -> None:
+    """Begin at 0; where eps spans more than a decade and a half, grow by factors beyond the smallest one."""
+    eps = [e for line in lines for e, _ in (*line.certified, *line.attacked) if e > 0]
+    if eps and max(eps) > 30 * min(eps):
+        axes.set_xscale("symlog", linthresh=min(eps))
+        axes.xaxis.set_major_formatter("{x:g}")
+    axes.set_xlim(left=0)
 
 
 def _draw(axes: Any, line: Line) -> None:

@@ -228,7 +228,7 @@ def main() -> None:
     if (HERE / "results" / "detection-runways.json").is_file():
         tables["README.md"].append(boxes.detection)
         boxes.write_cards()
-        tables["docs/detection.md"] = [boxes.detection, boxes.detection_details]
+        tables["docs/detection.md"] = [boxes.detection, boxes.published, boxes.detection_details]
     for page, makers in tables.items():
         path = HERE.parent / page
         text = path.read_text()

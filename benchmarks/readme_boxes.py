@@ -174,8 +174,8 @@ def published() -> str:
     results = record["results"]
     ratios = ", ".join(f"{goal} {next(iter(row.values())):.1f}" for goal, row in results["ratios"].items())
     text = (
-        f"mAP@50 on {results['images']} images, TOG in l2: {results['steps']} steps of eps / 4 from a random point, the "
-        f"last iterate, nothing chosen. LipNet over twin at eps {results['eps'][-1]:g}: {ratios}. {source(record)}"
+        f"mAP@50 on {results['images']} images, TOG in l2: {results['steps']} steps of eps / 4 from a random point, "
+        f"the last iterate, nothing chosen. LipNet over twin at eps {results['eps'][-1]:g}: {ratios}. {source(record)}"
     )
     return "\n".join([*published_rows(results), "", text])
 

@@ -7,9 +7,20 @@ from typing import Annotated, Any
 
 import typer
 
-from onelip.apps.common import Device, Out, Seed, guarded, parse_size, percent, show_python, show_table
+from onelip.apps.common import (
+    Device,
+    Out,
+    Seed,
+    guarded,
+    model_folder,
+    parse_size,
+    percent,
+    show_python,
+    show_table,
+)
 
 STANDARD, ROBUST = "runway-unet-standard", "runway-unet"
+DIGITS = "digits-convnet"
 
 
 @guarded
@@ -23,11 +34,18 @@ def demo(
     seed: Seed = 0,
     device: Device = "auto",
     out: Out = Path("runs/demo"),
+    digits: Annotated[
+        bool, typer.Option("--digits", help="Draw digits in the browser instead, until interrupted.")
+    ] = False,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Of the page of --digits; 0: any.")] = 8765,
 ) -> None:
     """Draw runways, certify and attack an ordinary network and a LipNet on them, and write report.html.
 
     Example: onelip demo --out runs/demo
     """
+    if digits:
+        _digits((model or [DIGITS])[0], port)
+        return
     import time
 
     from onelip.apps import showcase
@@ -48,6 +66,21 @@ def demo(
     _show(rows, asked.shown, showcase.KEY)
     show_python(_PYTHON.format(robust=models[-1], size=asked.size, eps=asked.shown, steps=asked.steps))
     typer.echo(f"results: {out / 'results.json'}\nreport:  {page.resolve()} - open it in a browser")
+
+
+def _digits(model: str, port: int) -> None:
+    """Serve the page of digits until interrupted, which is its ordinary end."""
+    from onelip.apps.digits.answer import Answers
+    from onelip.apps.digits.server import serve
+    from onelip.models import load
+
+    def ready(address: str) -> None:
+        typer.echo(f"open {address} in a browser on this machine; Ctrl-C ends it")
+
+    try:
+        serve(Answers(load(model_folder(model))), port, ready=ready)
+    except KeyboardInterrupt:
+        typer.echo("ended")
 
 
 _PYTHON = """\

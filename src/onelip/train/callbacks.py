@@ -18,7 +18,7 @@ from .recipe import Recipe
 
 log = logging.getLogger("onelip.train")
 _SIGN_OF_LIFE = 60.0  # seconds between two lines within an epoch
-_TOLD = {"pixel_accuracy", "miou", "map50", "map", "recall", "false_alarms"}
+_TOLD = {"pixel_accuracy", "accuracy", "margin", "miou", "map50", "map", "recall", "false_alarms"}
 _TOLD_FOR_EPS = ("certified@", "certified_recall@", "certified_safe@")
 
 Row = dict[str, float]

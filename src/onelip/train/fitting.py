@@ -99,7 +99,7 @@ def fit(
         torch.set_num_threads(settings.run.threads)
     parts = open_parts(settings)
     torch.manual_seed(settings.seed)
-    model = make_model(settings, len(parts.train.classes))
+    model = make_model(settings, len(parts.train.classes), parts.channels)
     if settings.model.start and start is None:
         begin_with(model, settings.model.start)
     atomic_write(folder / "recipe.toml", to_toml(settings))

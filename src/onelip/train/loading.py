@@ -15,13 +15,15 @@ from ..core.errors import ConfigError, explain
 from ..data import SegmentationDataset, boxes
 from ..data.boxes import BoxAugment, DetectionDataset
 from ..data.catalog import DRAWN
+from ..data.labels import ClassificationDataset, LabelAugment, open_labels
+from ..data.labels import to_bytes as class_to_bytes
 from ..data.transforms import Augment, to_bytes
 from .recipe import AugmentPart, DataPart, Recipe
 
 Key = tuple[int, int]  # (epoch, index of the image)
 Batch = tuple[Tensor, Tensor]
 BoxBatch = tuple[Tensor, list[dict[str, Tensor]]]
-Source = SegmentationDataset | DetectionDataset
+Source = SegmentationDataset | DetectionDataset | ClassificationDataset
 
 
 def mixed_seed(*numbers: int) -> int:
@@ -59,9 +61,9 @@ class EpochOrder(Sampler[Key]):
 
 
 class Augmented(Dataset[tuple[Tensor, Any]]):
-    """Augmented images of a data set, with labels a pixel or boxes, by (epoch, index)."""
+    """Augmented images of a data set, with labels a pixel, boxes or one class each, by (epoch, index)."""
 
-    def __init__(self, source: Source, augment: Augment | BoxAugment, *, seed: int) -> None:
+    def __init__(self, source: Source, augment: Augment | BoxAugment | LabelAugment, *, seed: int) -> None:
         self.source, self.augment, self.seed = source, augment, seed
 
     def __len__(self) -> int:
@@ -69,7 +71,11 @@ class Augmented(Dataset[tuple[Tensor, Any]]):
 
     def __getitem__(self, key: Key) -> tuple[Tensor, Any]:
         generator = torch.Generator().manual_seed(mixed_seed(self.seed, *key))
-        unpack: Callable[..., Any] = boxes.to_bytes if isinstance(self.source, DetectionDataset) else to_bytes
+        unpack: Callable[..., Any] = to_bytes
+        if isinstance(self.source, DetectionDataset):
+            unpack = boxes.to_bytes
+        elif isinstance(self.source, ClassificationDataset):
+            unpack = class_to_bytes
         augment: Callable[..., tuple[Tensor, Any]] = self.augment
         return augment(*unpack(*self.source.read(key[1])), generator)
 
@@ -97,6 +103,13 @@ def open_boxes(part: DataPart, split: str) -> DetectionDataset:
     return boxes.open_boxes(part.dataset, split, **_arguments(part, split), classes=part.classes or None)
 
 
+def open_classes(part: DataPart, split: str) -> ClassificationDataset:
+    """Open the labelled images that a recipe names."""
+    limit = part.images if part.images and split == part.train else None
+    size = (part.size[0], part.size[1]) if part.size else None
+    return open_labels(part.dataset, split, root=part.root or None, size=size, cache=part.cache, limit=limit)
+
+
 def _arguments(part: DataPart, split: str) -> dict[str, Any]:
     drawn = part.dataset in DRAWN and not part.root
     return {
@@ -115,6 +128,11 @@ def make_augment(part: AugmentPart) -> Augment:
 def make_box_augment(part: AugmentPart) -> BoxAugment:
     """Build the augmentation of a recipe for boxes, which stay upright."""
     return BoxAugment(**_common(part))
+
+
+def make_label_augment(part: AugmentPart) -> LabelAugment:
+    """Build the augmentation of a recipe for images with one class."""
+    return LabelAugment(shift=part.shift, flip=part.flip, noise=part.noise)
 
 
 def _common(part: AugmentPart) -> dict[str, Any]:
@@ -138,7 +156,11 @@ def train_loader(
             explain("too few training images", received=len(source), expected=f"at least {world}")
         )
     batch = min(recipe.optim.batch, share)
-    make = make_box_augment if isinstance(source, DetectionDataset) else make_augment
+    make: Callable[[AugmentPart], Any] = make_augment
+    if isinstance(source, DetectionDataset):
+        make = make_box_augment
+    elif isinstance(source, ClassificationDataset):
+        make = make_label_augment
     return DataLoader(
         Augmented(source, make(recipe.augment), seed=recipe.seed),
         batch_size=batch,
@@ -166,7 +188,7 @@ def val_loader(
 
 
 def _collate(items: Sequence[tuple[Tensor, Any]]) -> Batch | BoxBatch:
-    """Stack images and labels a pixel; targets of boxes stay a list."""
+    """Stack images and labels; targets of boxes stay a list."""
     images, targets = zip(*items, strict=True)
     sizes = {tuple(image.shape[1:]) for image in images}
     if len(sizes) > 1:
@@ -178,4 +200,6 @@ def _collate(items: Sequence[tuple[Tensor, Any]]) -> Batch | BoxBatch:
             )
         )
     both = torch.stack(images)
+    if isinstance(targets[0], int):
+        return both, torch.tensor(targets)
     return (both, torch.stack(targets)) if isinstance(targets[0], Tensor) else (both, list(targets))

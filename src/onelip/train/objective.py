@@ -10,6 +10,8 @@ from ..data import SegmentationDataset
 from ..data.summary import class_statistics
 from .recipe import LossPart
 
+_NONE = -100  # no label of a class: unlike pixels, images have no void one
+
 
 def class_weights(part: LossPart, dataset: SegmentationDataset) -> list[float] | None:
     """Return the class weights of a recipe; a class that no training image shows weighs 0."""
@@ -29,6 +31,17 @@ def make_loss(part: LossPart, weight: list[float] | None, ignore_index: int) -> 
     if part.name == "jaccard":
         return layers.JaccardLoss(part.tau, part.margin, ignore_index=ignore_index)
     return layers.TauCrossEntropy(part.tau, weight, ignore_index=ignore_index)
+
+
+def make_class_loss(part: LossPart) -> nn.Module:
+    """Build the loss of a classifier on logits (B, K) and labels (B,); no label is ignored."""
+    if part.name == "hkr":
+        return layers.HKRMulticlassLoss(part.alpha, part.margin, ignore_index=_NONE)
+    if part.name == "soft-hkr":
+        return layers.HKRLoss(part.alpha, part.margin, part.temperature, ignore_index=_NONE)
+    if part.name == "lse-hkr":
+        return layers.LseHKRLoss(part.alpha, part.margin, part.temperature, ignore_index=_NONE)
+    return layers.TauCrossEntropy(part.temperature, ignore_index=_NONE)
 
 
 def log_scale(model: nn.Module) -> Tensor | None:

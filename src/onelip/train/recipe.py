@@ -34,9 +34,10 @@ class ModelPart:
 
 @dataclass(frozen=True)
 class DataPart:
-    """Which images: see `onelip.data.open`, for detectors `onelip.data.open_boxes`.
+    """Which images: see `onelip.data.open`; `open_boxes` of it for detectors, `open_labels` for classifiers.
 
     `size` resizes on reading; `cache` keeps decoded images in memory; `classes` leaves some classes of a set of boxes.
+    `images` is how many are drawn of a drawn set, and how many at most a classifier learns from.
     """
 
     dataset: str = "scenes"
@@ -61,6 +62,8 @@ class DataPart:
 class AugmentPart:
     """How training images vary: see `onelip.data.transforms.Augment`; `crop = []` keeps whole images.
 
+    Classifiers know `shift`, a number of pixels, `flip` and `noise`: see `onelip.data.LabelAugment`.
+
     `noise` is for the base models of randomized smoothing. `attack` moves each training image by an l2 norm of at most
     that, in `attack_steps` gradient steps, to where the loss is larger. Validation images stay as they are.
     """
@@ -73,6 +76,7 @@ class AugmentPart:
     jitter: float = 0.0
     noise: float = 0.0
     focus: float = 0.0
+    shift: int = 0
     attack: float = 0.0
     attack_steps: int = 1
 
@@ -86,11 +90,14 @@ class AugmentPart:
         _require(len(self.scale) == 2, "augment.scale", self.scale, "[smallest, largest]")
         reachable = 0 <= self.attack < math.inf
         _require(reachable, "augment.attack", self.attack, "an l2 norm >= 0")
+        _require(self.shift >= 0, "augment.shift", self.shift, "a number of pixels >= 0")
         _require(self.attack_steps >= 1, "augment.attack_steps", self.attack_steps, "a number >= 1")
 
 
 DETECTION_LOSSES = ("fcos", "fcos-hinge")
-LOSSES = ("tau-cce", "jaccard", "cosine", "hkr", *DETECTION_LOSSES)
+PIXEL_LOSSES = ("tau-cce", "jaccard", "cosine", "hkr")
+CLASS_LOSSES = ("hkr", "soft-hkr", "lse-hkr", "cross-entropy")
+LOSSES = tuple(dict.fromkeys((*PIXEL_LOSSES, *CLASS_LOSSES, *DETECTION_LOSSES)))
 
 LOSS_PRESETS: dict[str, dict[str, Any]] = {
     "accurate": {"loss.name": "jaccard", "loss.tau": 300.0, "loss.margin": 0.0},
@@ -116,6 +123,10 @@ class LossPart:
     the score of a logit z is sigmoid(tau z), and `margin` is asked for on both sides of the logit whose score is
     `threshold`. Boxes weigh `box_weight`; centre-ness, if the model has it, `centre_weight`. A location answers for an
     object within `radius` strides of its centre.
+
+    Classifiers: "hkr" (`alpha`, `margin`), "soft-hkr" and "lse-hkr" (`alpha`, `margin`, `temperature`), "cross-entropy"
+    (`temperature`); `margin` is the distance between a class and the others, half of it on each side of 0. After a
+    training with one of the first three, `centre_bias` fits the biases of the classes: see `onelip.train.centring`.
     """
 
     name: str = "tau-cce"
@@ -133,12 +144,15 @@ class LossPart:
     box_weight: float = 1.0
     centre_weight: float = 1.0
     radius: float = 1.5
+    centre_bias: bool = True
 
     def __post_init__(self) -> None:
         _require(self.name in LOSSES, "loss.name", self.name, ", ".join(LOSSES))
         _require(self.weights in {"none", "median"}, "loss.weights", self.weights, "none or median")
         _require(self.tau > 0, "loss.tau", self.tau, "a number > 0")
         _require(self.margin >= 0, "loss.margin", self.margin, "a number >= 0")
+        _require(0 <= self.alpha <= 1, "loss.alpha", self.alpha, "from 0 to 1: the share of the hinge")
+        _require(self.temperature > 0, "loss.temperature", self.temperature, "a number > 0")
         balanced = self.weights == "median"
         _require(
             not balanced or self.name == "tau-cce", "loss.weights", self.weights, f"none for {self.name}"
@@ -255,7 +269,9 @@ class Recipe:
     def __post_init__(self) -> None:
         _require(self.seed >= 0, "seed", self.seed, "a number >= 0")
         if not self.detects:
-            _require(not self.data.classes, "data.classes", self.data.classes, "[]: labels a pixel keep all")
+            _require(
+                not self.data.classes, "data.classes", self.data.classes, "[]: only boxes can leave some"
+            )
             return
         for key in ("rotate", "vflip"):
             value = getattr(self.augment, key)
@@ -267,7 +283,7 @@ class Recipe:
 
     @property
     def detects(self) -> bool:
-        """Whether a detector is trained, on boxes; otherwise labels a pixel."""
+        """Whether a detector is trained, on boxes; otherwise labels a pixel or an image."""
         return self.loss.name in DETECTION_LOSSES
 
     def flat(self) -> dict[str, Any]:

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
+import signal
+import subprocess
+import sys
 import threading
 import urllib.error
 import urllib.request
@@ -148,3 +152,24 @@ def test_pages_of_others_and_long_requests_are_refused(address):
     assert ask(address, good, Host="evil.example:80")[0] == 404
     assert ask(address, good, kind="text/plain")[0] == 415
     assert ask(address, b" " * 2_000_001)[0] == 413
+
+
+def test_the_command_serves_the_shipped_model_until_interrupted():
+    command = [sys.executable, "-m", "onelip", "demo", "--digits", "--port", "0"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        line = process.stdout.readline()
+        where = re.search(r"http://127\.0\.0\.1:\d+", line)[0]
+        status, found = ask(where, json.dumps({"key": "7"}).encode())
+        process.send_signal(signal.SIGINT)
+        rest = process.stdout.read()
+    assert (status, found["predicted"], process.returncode) == (200, 7, 0)
+    assert float(found["radius"]) > 0.5
+    assert "ended" in rest
+
+
+def test_a_port_that_is_taken_is_an_error(address):
+    port = address.rpartition(":")[2]
+    command = [sys.executable, "-m", "onelip", "demo", "--digits", "--port", port]
+    found = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert found.returncode == 2
+    assert f"port {port} cannot be used" in found.stderr

@@ -79,6 +79,7 @@ class Answers:
                 "gap": round_up(far / least, 3) if bool(found.found[0]) and least > 0 else None,
                 "image": grey(found.images[0, 0]),
                 "change": signed(found.images[0, 0] - image[0, 0]),
+                "beyond": grey(image[0, 0] + 4 * (found.images[0, 0] - image[0, 0])),
             },
             "assumptions": list(certificate.assumptions),
         }

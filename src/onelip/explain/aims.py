@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Protocol, Self
 
 import torch
 import torch.nn.functional as F
@@ -11,6 +12,26 @@ from torch import Tensor
 from onelip.certify.labels.radius import DOWN, LEAST
 
 _ACROSS = 1e-5
+
+
+class Boundary(Protocol):
+    """What a search walks to: where the outputs of a batch have to go."""
+
+    def of(self, rows: Tensor) -> Self:
+        """The same for some of the images."""
+        ...
+
+    def rival(self, logits: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """(B, K) weights of the outputs that decide, (B,) how far they are, (B,) the constant of their sum."""
+        ...
+
+    def margin(self, logits: Tensor) -> Tensor:
+        """(B,) positive before the boundary, negative beyond."""
+        ...
+
+    def reached(self, logits: Tensor) -> Tensor:
+        """(B,) bool: beyond."""
+        ...
 
 
 @dataclass(frozen=True, eq=False)

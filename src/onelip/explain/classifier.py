@@ -199,7 +199,7 @@ class RegionLogits(nn.Module):
             )
         self.model = model
         self.register_buffer("weight", region.float() / int(region.sum()))
-        self.train(model.training)
+        self.training = model.training  # of this module alone: a part in train mode has to be seen
 
     def forward(self, images: Tensor) -> Tensor:
         """Return the mean logits (B, K) of the region."""

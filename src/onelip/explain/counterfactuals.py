@@ -7,17 +7,17 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from onelip.attacks.projection import Noise, norms
+from onelip.attacks.projection import norms
 from onelip.certify.labels import ClassificationCertificate
 from onelip.core import checks
 from onelip.core.errors import InputError, UnsoundError, explain
-from onelip.explain.aims import Aim
+from onelip.explain.aims import Aim, Boundary
 from onelip.explain.classifier import Classifier
 from onelip.explain.result import Counterfactual
-from onelip.explain.tracing import Search
+from onelip.explain.tracing import Search, pursue
 
 _NAME = "explain.counterfactual"
-_NEARER = "a nearer counterfactual than the one found may exist, but none nearer than the lower bound"
+NEARER = "a nearer counterfactual than the one found may exist, but none nearer than the lower bound"
 
 
 def counterfactual(
@@ -90,33 +90,39 @@ def counterfactual(
     ready.agrees(images[:batch_size], logits[:batch_size])
     aim, proof = _aim(ready, images, _wanted(ready, to, logits), logits, batch_size)
     lower = torch.full_like(aim.error, torch.nan) if proof is None else aim.lower(logits)
-    parts = []
-    for first in range(0, len(images), batch_size):
-        rows = torch.arange(first, min(first + batch_size, len(images)), device=images.device)
-        noise = Noise(seed, first, len(rows))
-        search = Search(ready, images[rows], aim.of(rows), free[rows], box, x.dtype, noise, proof is not None)
-        parts.append(search.run(steps, refine))
-    boundary, found = torch.cat([part[0] for part in parts]), torch.cat([part[1] for part in parts])
-    path = [torch.stack(trail).to(x.dtype) for part in parts for trail in part[2]]
-    beyond = _beyond(images, boundary, far, box).to(x.dtype)
-    _sound(ready, aim, images, boundary, found, lower)
+    boundary, found, path = pursue(
+        Search,
+        ready,
+        images,
+        aim,
+        free,
+        box=box,
+        dtype=x.dtype,
+        proven=proof is not None,
+        steps=steps,
+        refine=refine,
+        seed=seed,
+        batch_size=batch_size,
+    )
+    further = beyond(images, boundary, far, box).to(x.dtype)
+    sound(ready, aim, images, boundary, found, lower)
     return Counterfactual(
-        images=beyond,
+        images=further,
         x=images.to(x.dtype),
         boundary=boundary.to(x.dtype),
         found=found,
-        crossed=_crossed(ready, aim, beyond.double(), batch_size),
+        crossed=crossed(ready, aim, further.double(), batch_size),
         lower_bound=lower,
         path=path,
         predicted=aim.start,
         to=torch.cat([ready.logits(part).argmax(1) for part in boundary.split(batch_size)]),
         overshoot=far,
-        assumptions=() if proof is None else (*proof.assumptions, _NEARER),
+        assumptions=() if proof is None else (*proof.assumptions, NEARER),
         refusal=ready.refusal,
     )
 
 
-def allowed(mask: Tensor | None, images: Tensor) -> Tensor:
+def allowed(mask: Tensor | None, images: Tensor, caller: str = _NAME) -> Tensor:
     """(B, C, H, W) float64, 1 where images may change; a mask is checked, every image must keep a value to change."""
     if mask is None:
         return torch.ones_like(images)
@@ -126,7 +132,7 @@ def allowed(mask: Tensor | None, images: Tensor) -> Tensor:
     if not usable or not bool(((mask == 0) | (mask == 1)).all()):
         raise InputError(
             explain(
-                f"{_NAME}: `mask` does not fit",
+                f"{caller}: `mask` does not fit",
                 received=f"{tuple(mask.shape)}, {mask.dtype}" if isinstance(mask, Tensor) else repr(mask),
                 expected=f"zeros and ones, {' or '.join(map(str, dict.fromkeys(shapes)))}",
             )
@@ -137,7 +143,7 @@ def allowed(mask: Tensor | None, images: Tensor) -> Tensor:
     if bool(empty.any()):
         raise InputError(
             explain(
-                f"{_NAME}: `mask` lets nothing change",
+                f"{caller}: `mask` lets nothing change",
                 received=f"no ones for the images {empty.nonzero().flatten().tolist()[:8]}",
             )
         )
@@ -179,14 +185,15 @@ def _aim(
     return Aim(start, to, proofs[0].constants, error, rounding), proofs[0]
 
 
-def _beyond(images: Tensor, boundary: Tensor, far: float, box: bool) -> Tensor:
+def beyond(images: Tensor, boundary: Tensor, far: float, box: bool) -> Tensor:
+    """(B, C, H, W) images that are `far` times as far as the boundary."""
     if far == 1:
         return boundary
     found = images + far * (boundary - images)
     return found.clamp(0.0, 1.0) if box else found
 
 
-def _crossed(ready: Classifier, aim: Aim, images: Tensor, size: int) -> Tensor:
+def crossed(ready: Classifier, aim: Boundary, images: Tensor, size: int) -> Tensor:
     """(B,) bool: both the model as given and its float64 copy say what was wanted."""
     parts = []
     for rows in torch.arange(len(images), device=images.device).split(size):
@@ -195,8 +202,8 @@ def _crossed(ready: Classifier, aim: Aim, images: Tensor, size: int) -> Tensor:
     return torch.cat(parts)
 
 
-def _sound(
-    ready: Classifier, aim: Aim, images: Tensor, boundary: Tensor, found: Tensor, lower: Tensor
+def sound(
+    ready: Classifier, aim: Boundary, images: Tensor, boundary: Tensor, found: Tensor, lower: Tensor
 ) -> None:
     """Raise UnsoundError where a flip lies below its lower bound: some constant is wrong."""
     below = found & (norms(boundary - images, 2) < lower)
@@ -207,7 +214,7 @@ def _sound(
             explain(
                 f"{_NAME}: a counterfactual lies below the proven lower bound",
                 received=f"{int(flipped.sum())} of {len(images)} images, first {int(rows[0])}",
-                why="the Lipschitz constant of a pair of classes is too small",
+                why="a Lipschitz constant is too small",
                 fix="report this; onelip.testing.check_rule tells which rule registered by you is wrong",
             )
         )

@@ -91,10 +91,14 @@ class Counterfactual:
             bound = "none" if self.refusal else round_down(float(self.lower_bound[i]), 4)
             found = round_up(float(self.boundary_distance[i]), 4) if bool(self.found[i]) else "not found"
             print(  # noqa: T201
-                f"  image {i}: {int(self.predicted[i])} -> {int(self.to[i])}, boundary {found}, proven {bound}"
+                f"  image {i}: {self.story(i)}, boundary {found}, proven {bound}"
             )
         for line in self.assumptions:
             print(f"  - {line}")  # noqa: T201
+
+    def story(self, index: int) -> str:
+        """What the boundary says of one image, in a few words."""
+        return f"{int(self.predicted[index])} -> {int(self.to[index])}"
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready summary, without the images; numbers that are not finite become None."""

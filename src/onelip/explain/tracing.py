@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from onelip.attacks.projection import Noise, norms, per_image
-from onelip.explain.aims import Aim, tolerance
+from onelip.explain.aims import Boundary, tolerance
 from onelip.explain.classifier import Classifier
 
 _LEAST = 1e-3
@@ -16,6 +16,32 @@ _GROWTH = 1.15
 _EVALUATIONS = 40
 _GIVEN_UP = 0.05
 _DETOUR = 1.5
+
+
+def pursue(
+    search: type[Search],
+    ready: Classifier,
+    images: Tensor,
+    aim: Boundary,
+    free: Tensor,
+    *,
+    box: bool,
+    dtype: torch.dtype,
+    proven: bool,
+    steps: int,
+    refine: int,
+    seed: int,
+    batch_size: int,
+) -> tuple[Tensor, Tensor, list[Tensor]]:
+    """Search from all images, a batch at a time: (B, C, H, W) boundary, (B,) bool found, B paths."""
+    parts = []
+    for first in range(0, len(images), batch_size):
+        rows = torch.arange(first, min(first + batch_size, len(images)), device=images.device)
+        noise = Noise(seed, first, len(rows))
+        one = search(ready, images[rows], aim.of(rows), free[rows], box, dtype, noise, proven)
+        parts.append(one.run(steps, refine))
+    boundary, found = torch.cat([part[0] for part in parts]), torch.cat([part[1] for part in parts])
+    return boundary, found, [torch.stack(trail).to(dtype) for part in parts for trail in part[2]]
 
 
 @dataclass(eq=False)
@@ -35,7 +61,7 @@ class Search:
 
     ready: Classifier
     x: Tensor
-    aim: Aim
+    aim: Boundary
     free: Tensor
     box: bool
     dtype: torch.dtype
@@ -172,8 +198,8 @@ class Search:
 
     def bend(self, delta: Tensor, mix: Tensor, rows: Tensor) -> Tensor:
         """Move perturbations a part of the way to the foot of the tangent plane: nearest to x on it, in the box."""
-        x, z = self.x[rows], self.x[rows] + delta
-        aim = self.aim.of(rows)
+        x, aim = self.x[rows], self.aim.of(rows)
+        z = x + per_image(self.looking(mix), delta) * delta
         gradient = self.ready.gradient(z, lambda f: aim.rival(f)[0])[1]
         normal = -gradient * self.free[rows]
         normal = normal / per_image(norms(normal, 2).clamp_min(1e-300), normal)
@@ -182,6 +208,10 @@ class Search:
         if self.box:
             foot = self._boxed(x, normal, reach)
         return delta + per_image(mix, delta) * (foot - delta)
+
+    def looking(self, mix: Tensor) -> Tensor:
+        """(B,) where on the way from x to the boundary the plane is taken: at its end."""
+        return torch.ones_like(mix)
 
     @staticmethod
     def _boxed(x: Tensor, normal: Tensor, reach: Tensor) -> Tensor:
@@ -201,3 +231,11 @@ class Search:
             short = (normal * cut(middle)).flatten(1).sum(1) < reach
             low, high = torch.where(short, middle, low), torch.where(short, high, middle)
         return cut(high)
+
+
+class SearchAll(Search):
+    """Search where many gaps have to close: those left half way tell how much each of them counts."""
+
+    def looking(self, mix: Tensor) -> Tensor:
+        """(B,) the plane is taken as far inside as the perturbation shrinks."""
+        return 1 - mix

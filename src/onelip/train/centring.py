@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..certify import class_radius, pair_constants
@@ -16,16 +17,17 @@ from ..models import LipModel
 
 log = logging.getLogger("onelip.train")
 
-_STEPS, _RATE = 200, 0.02  # the rate is a share of the mean radius
+_STEPS, _RATE = 200, 0.02  # the rate is a share of the mean gap of logits
 _TRIED = (1.0, 0.75, 0.5, 0.25, 0.1)
 
 
 def fitted_bias(logits: Tensor, labels: Tensor, constants: Tensor) -> Tensor:
-    r"""Find what to add to the logits of each class so that the mean certified radius grows.
+    r"""Find what to add to the logits of each class so that the boundaries lie midway between the classes.
 
-    Maximises the concave mean of :math:`\min_{j \ne y} (f_y + b_y - f_j - b_j) / C_{yj}` by 200 steps of Adam, then
-    goes as far towards its maximum as raises the mean certified radius (0 where wrong) most, among five stated shares
-    of the way, and lowers accuracy at none of them: otherwise 0.
+    With :math:`r_i(b) = \min_{j \ne y} (f_y + b_y - f_j - b_j) / C_{yj}`, the certified radius where it is positive, it
+    maximises the concave mean of :math:`\log \operatorname{sigmoid}(r_i(b) / \tau)`, tau the mean of
+    :math:`|r_i(0)|`, by 200 steps of Adam: images near a boundary count, far ones hardly. Of five stated shares of the
+    way there it takes the largest where accuracy is not lower than before.
 
     Args:
         logits: (N, K) float32 or float64.
@@ -33,41 +35,39 @@ def fitted_bias(logits: Tensor, labels: Tensor, constants: Tensor) -> Tensor:
         constants: (K, K) of the differences of logits; positive beside the diagonal.
 
     Returns:
-        (K,) float64 of mean 0; all 0 where nothing was gained.
+        (K,) float64 of mean 0; all 0 where every share of the way costs accuracy.
 
     Guarantee:
-        On these images the accuracy and the mean certified radius are not lower than before. No random numbers.
+        On these images the accuracy is not lower than before. No random numbers.
 
     Raises:
         InputError: labels or constants do not fit the logits.
 
     Example:
-        >>> shifted = torch.tensor([[2.0, 0.0], [0.9, -0.9], [0.5, 0.5]])  # class 1 lies too low
-        >>> bias = fitted_bias(shifted, torch.tensor([0, 0, 1]), torch.ones(2, 2) - torch.eye(2))
-        >>> bool(bias[1] > bias[0])
+        >>> logits = torch.tensor([[3.0, 0.0], [2.5, 0.0], [0.0, 0.2], [0.0, -0.1]])  # class 1 lies too low
+        >>> bias = fitted_bias(logits, torch.tensor([0, 0, 1, 1]), torch.ones(2, 2) - torch.eye(2))
+        >>> bool(bias[1] > 0.0 > bias[0])
         True
     """
     logits, constants = logits.detach().double(), constants.detach().double()
-    accuracy, radius = _score(logits, labels, constants)
+    right, _ = _score(logits, labels, constants)
     divisor = constants[labels].clamp_min(1e-30)
     free = torch.zeros(logits.shape[1], dtype=torch.float64, device=logits.device, requires_grad=True)
-    start = _slack(logits, labels, divisor).abs().mean()
-    scale = float(start * constants.max()) or 1.0
-    optimizer = torch.optim.Adam([free], lr=_RATE * scale)
+    slack = _slack(logits, labels, divisor).abs().mean()
+    unit = torch.where(slack > 0, slack, torch.ones_like(slack))
+    optimizer = torch.optim.Adam([free], lr=_RATE * float(unit * constants.max()))
     schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.01, _STEPS)
     with torch.enable_grad():
         for _ in range(_STEPS):
-            loss = -_slack(logits + free, labels, divisor).mean()
+            loss = -F.logsigmoid(_slack(logits + free, labels, divisor) / unit).mean()
             (free.grad,) = torch.autograd.grad(loss, free)
             optimizer.step()
             schedule.step()
     target = free.detach() - free.detach().mean()
-    best = torch.zeros_like(target)
     for share in _TRIED:
-        found, mean = _score(logits + share * target, labels, constants)
-        if found >= accuracy and mean > radius:
-            best, radius = share * target, mean
-    return best
+        if _score(logits + share * target, labels, constants)[0] >= right:
+            return share * target
+    return torch.zeros_like(target)
 
 
 def _slack(logits: Tensor, labels: Tensor, divisor: Tensor) -> Tensor:
@@ -96,7 +96,7 @@ def centre_bias(model: LipModel, source: ClassificationDataset, *, batch: int = 
 
     Returns:
         Whether anything was changed: not where the model says nothing of its last layer, where that has no bias, or
-        where nothing was gained.
+        where every change would cost accuracy.
     """
     parts = model.split()
     bias = None if parts is None else getattr(parts[1], "bias", None)
@@ -111,7 +111,7 @@ def centre_bias(model: LipModel, source: ClassificationDataset, *, batch: int = 
     constants = _pair_constants(folded, source, logits)
     found = fitted_bias(logits, labels, constants).to(bias)
     before, after = _score(logits, labels, constants), _score(logits + found, labels, constants)
-    if not bool(found.any()) or after[0] < before[0] or after[1] <= before[1]:
+    if not bool(found.any()) or after[0] < before[0]:
         return False
     bias.add_(found)
     log.info(

@@ -149,7 +149,7 @@ def attributions(model: nn.Module, x: Tensor, y: Tensor, few: int) -> dict[str, 
     rows: dict[str, Any] = {}
     for name, maps in made.items():
         values = measured(model, x, y, maps, temperature, few)
-        rows[name] = {key: explain.bootstrap(v[v.isfinite()]) for key, v in values.items() if len(v)}
+        rows[name] = {key: explain.bootstrap(v[v.isfinite()]) for key, v in values.items() if v.isfinite().any()}
     steady = explain.stability(model, x[:few], explain.saliency, y[:few])
     rows["saliency"] |= {
         "unsteady_l2": explain.bootstrap(steady.l2),

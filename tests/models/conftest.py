@@ -35,6 +35,8 @@ def batch(model, size=None, count=2, seed=1):
     """Draw images of a size the model takes."""
     if model.name == "mlp":
         size = tuple(model.config["options"]["image_size"] or (1, 1))
+    elif model.name == "convnet" and size is None:
+        size = model.config["options"]["image_size"]
     shape = (count, model.in_channels, *(size or (24, 24)))
     return torch.rand(shape, generator=torch.Generator().manual_seed(seed))
 

@@ -64,6 +64,7 @@ class Training(pl.LightningModule):
             images = images.to(memory_format=torch.channels_last)
         part = self.recipe.augment
         if part.attack:
+            self.loss.eval()  # what a loss remembers is of the images that are learned from
             images = attacked(
                 self.model,
                 images,
@@ -71,6 +72,7 @@ class Training(pl.LightningModule):
                 eps=part.attack,
                 steps=part.attack_steps,
             )
+            self.loss.train()
         terms = self._terms(images, target)
         loss = terms["loss"]
         now = log_scale(self.model)

@@ -43,7 +43,8 @@ def attack(
         typer.Option(
             help="What to make worse: accuracy (default), stability, miou, or recall, fnr, iou, dice of a class, as "
             "iou:car; or vanish:car (recall and IoU), fabricate:car. For detectors one or more of vanish (default), "
-            "fabricate, count, mislabel:most|least|random|any, shift, errors; vanish@0.05 goes on to that score."
+            "fabricate, count, mislabel:most|least|random|any, shift, errors; vanish@0.05 goes on to that score. For "
+            "classifiers one or more of accuracy (default), stability, to:CLASS."
         ),
     ] = None,
     method: Annotated[
@@ -64,11 +65,15 @@ def attack(
     control: Annotated[
         bool | None,
         typer.Option(
-            "--control/--no-control", help="For detectors: random noise of the same norm, too (default)."
+            "--control/--no-control",
+            help="For detectors and classifiers: random noise of the same norm, too (default).",
         ),
     ] = None,
     smallest: Annotated[
-        bool, typer.Option("--smallest", help="For detectors: the smallest perturbation for each goal, too.")
+        bool,
+        typer.Option(
+            "--smallest", help="For detectors and classifiers: the smallest perturbation for each goal, too."
+        ),
     ] = False,
     keep: Annotated[
         bool,
@@ -88,7 +93,8 @@ def attack(
 
     Example: onelip attack runs/camvid camvid --eps 0.1 0.5 --goal miou --attack strongest --limit 20
     """
-    from onelip.apps.boxes.opened import detects, refuse
+    from onelip.apps.boxes.opened import refuse
+    from onelip.apps.kinds import task_of
 
     common: dict[str, Any] = {
         "model": model,
@@ -106,7 +112,23 @@ def attack(
         "steps": steps,
         "restarts": restarts,
     }
-    if detects(model):
+    task = task_of(model)
+    if task == "classification":
+        from onelip.apps.labels.assault import AssaultLabels, assault_labels
+        from onelip.apps.labels.tables import show_attack as show_labels
+
+        given = {"--score": score, "--iou": iou, "--classes": classes, "--quick": quick or None}
+        refuse({**given, "--keep": keep or None}, "a classifier")
+        labels = AssaultLabels(
+            **common,
+            goals=parse_words(goal or "accuracy"),
+            attack=method or "strongest",
+            control=control is not False,
+            smallest=smallest,
+        )
+        run_and_show(lambda: assault_labels(labels), show_labels, out)
+        return
+    if task == "detection":
         from onelip.apps.boxes.assault import AssaultBoxes, assault_boxes
         from onelip.apps.boxes.tables import show_attack
 
@@ -127,7 +149,7 @@ def attack(
 
     given = {"--score": score, "--iou": iou, "--classes": classes, "--control": control}
     given |= {"--smallest": smallest or None, "--keep": keep or None}
-    refuse(given, "a model that is no detector")
+    refuse(given, "a segmentation model")
     run = Assault(**common, goal=goal or "accuracy", attack=method or "strongest", quick=quick)
     run_and_show(lambda: assault(run), _show, out)
 

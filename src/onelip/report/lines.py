@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from onelip.report.classification import named
 from onelip.report.detection import is_count
 
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
@@ -114,7 +115,7 @@ def lines(runs: Sequence[dict[str, Any]], only: Sequence[str] = ()) -> list[Line
             line = _line(run, key, attacks.get(key, []))
             if line is None:
                 continue
-            name = NAMES.get(key, key)
+            name = named(key) if run["task"] == "classification" else NAMES.get(key, key)
             found.append(
                 Line(
                     label=f"{run['model']['name']}: {name}" if len(runs) > 1 else name,

@@ -104,7 +104,7 @@ def _attacked(results: list[dict[str, Any]]) -> list[tuple[Any, ...]]:
         (
             r["model"]["name"],
             row["eps"],
-            " ".join(filter(None, (row.get("goal"), row.get("criterion", "accuracy")))),
+            " ".join(dict.fromkeys(filter(None, (row.get("goal"), row.get("criterion", "accuracy"))))),
             *(shown(row[k], row, attacked=k == "attacked") for k in VALUES),
         )
         for r in results

@@ -48,6 +48,8 @@ def _classification(run: dict[str, Any], share: Any, share_up: Any) -> list[Figu
     found = []
     if run["clean"]:
         found.append((share(run["clean"]["accuracy"]), "clean accuracy"))
+    elif run["attacked"] and run["attacked"][0]["criterion"] == "accuracy":
+        found.append((share(run["attacked"][0]["clean"]), "clean accuracy"))
     rows = [row for row in run["rows"] if row["eps"] > 0][:2]
     found += [(share(r["accuracy"]), f"certified accuracy at eps {r['eps']:g}") for r in rows]
     if run["radius"] and run["radius"]["median"] is not None:

@@ -41,7 +41,9 @@ def signed(values: Tensor) -> Array:
     return found
 
 
-def explained(found: Counterfactual, saliency: Tensor, names: Sequence[str], index: int = 0) -> Figure:
+def explained(
+    found: Counterfactual, saliency: Tensor, names: Sequence[str], index: int = 0, *, side: float = 2.1
+) -> Figure:
     """Image, saliency, counterfactual and what it changes, side by side.
 
     Args:
@@ -49,6 +51,7 @@ def explained(found: Counterfactual, saliency: Tensor, names: Sequence[str], ind
         saliency: (B, C, H, W) of the same images.
         names: of the classes.
         index: which image.
+        side: width of a panel in inches.
 
     Returns:
         A matplotlib figure, not bound to any window.
@@ -58,9 +61,9 @@ def explained(found: Counterfactual, saliency: Tensor, names: Sequence[str], ind
     if not reached:
         text = "no crossing found"
     elif found.refusal:
-        text = f"l2 norm {round_up(distance, 3)}, no proven bound"
+        text = f"{round_up(distance, 3)}, none proven"
     else:
-        text = f"l2 norm {round_up(distance, 3)}, proven {round_down(float(found.lower_bound[index]), 3)}"
+        text = f"{round_up(distance, 3)}, proven {round_down(float(found.lower_bound[index]), 3)}"
     change = found.images[index].double() - found.x[index].double()
     panels = [
         Panel(colour(found.x[index]), start),
@@ -68,7 +71,7 @@ def explained(found: Counterfactual, saliency: Tensor, names: Sequence[str], ind
         Panel(colour(found.images[index]), end if reached else "-"),
         Panel(signed(change), text),
     ]
-    return grid([panels], titles=("image", "saliency", "counterfactual", "difference"), side=2.1)
+    return grid([panels], titles=("image", "saliency", "counterfactual", "difference, l2"), side=side)
 
 
 def attacked(panels: Sequence[tuple[str, Tensor, int]], names: Sequence[str]) -> Figure:
@@ -83,5 +86,5 @@ def attacked(panels: Sequence[tuple[str, Tensor, int]], names: Sequence[str]) ->
     second: list[Panel | None] = [None]
     for _, image, _ in panels[1:]:
         change: Any = image.double().cpu() - clean
-        second.append(Panel(signed(change), f"l2 norm {float(change.norm()):.3g}"))
-    return grid([first, second], titles=[title for title, *_ in panels], side=1.7)
+        second.append(Panel(signed(change), f"l2 {float(change.norm()):.3g}"))
+    return grid([first, second], titles=[title for title, *_ in panels], side=1.35)

@@ -47,7 +47,7 @@ def averaged(average: str, key: str) -> str:
 
 @dataclass(frozen=True)
 class Line:
-    """One criterion of one run over eps: what is proven, and what the strongest attack found."""
+    """One criterion of one run over eps: what is proven, what the strongest attack found, what noise does."""
 
     label: str
     average: str
@@ -56,6 +56,7 @@ class Line:
     certified: Points
     clean: float | None
     attacked: Points = ()
+    noise: Points = ()
     higher_is_better: bool = True
 
     @property
@@ -178,6 +179,7 @@ def _line(run: dict[str, Any], key: str, attacks: list[dict[str, Any]]) -> dict[
         "certified": certified,
         "clean": clean,
         "attacked": attacked,
+        "noise": _points((r["eps"], r.get("noise")) for r in attacks if run["task"] == "classification"),
         "higher_is_better": higher,
     }
 

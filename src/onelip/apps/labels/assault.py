@@ -280,12 +280,12 @@ def _panels(
     for name, result in found.items():
         panels.append(
             (
-                f"{name}, eps {float(result.eps[-1]):g}",
+                f"{name}\neps {float(result.eps[-1]):g}",
                 result.images[-1, row],
                 int(result.predictions[-1, row]),
             )
         )
     for name, result in smallest.items():
-        if bool(result.success[0, row]):
-            panels.append((f"{name}, smallest", result.images[0, row], int(result.predictions[0, row])))
+        if bool(result.success[0, row]) and float(result.norms[0, row]) > 0:
+            panels.append((f"{name}\nsmallest", result.images[0, row], int(result.predictions[0, row])))
     return panels

@@ -202,7 +202,9 @@ def _results(
     certificate: ClassificationCertificate | None,
     to: int | None,
 ) -> dict[str, Any]:
+    from onelip.certify.fingerprint import weights_hash
     from onelip.core import runtime
+    from onelip.layers import fold
 
     names = shown.classes
     known = certificate is not None
@@ -220,7 +222,7 @@ def _results(
             "path": question.model,
             "name": short_name(question.model),
             "architecture": model.name,
-            "weights_sha256": certificate.weights_hash if certificate is not None else None,
+            "weights_sha256": weights_hash(fold(model)),
         },
         "data": {
             "name": question.data,

@@ -31,7 +31,7 @@ def draw(opened: OpenedLabels, index: int) -> None:
 
     images, _ = opened.batch([index])
     found = explain.counterfactual(opened.model, images, steps=STEPS, refine=REFINE, seed=opened.run.seed)
-    figure = explained(found, explain.saliency(opened.model, images), opened.dataset.classes)
+    figure = explained(found, explain.saliency(opened.model, images), opened.dataset.classes, side=1.35)
     _save(figure, path(opened, index))
 
 

@@ -33,6 +33,6 @@ def unit(tmp_path_factory):
     """Folder of an untrained convolutional classifier whose last layer has rows of norm 1."""
     torch.manual_seed(0)
     folder = tmp_path_factory.mktemp("models") / "unit"
-    model = onelip.models.create("convnet", classes=10, size="XS", in_channels=1, head="unit", widths=(8, 16))
+    model = onelip.models.create("convnet", classes=10, size="XS", in_channels=1, head="unit", widths=(8, 4))
     model.eval().save(folder, size=(8, 8))
     return folder

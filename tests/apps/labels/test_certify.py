@@ -207,9 +207,10 @@ def test_pictures_of_several_sizes_and_names_of_classes(tmp_path, unit, call):
     assert results["data"]["sizes"] == 3
     assert [c["class"] for c in results["by_class"]] == [f"class{label}" for label in range(10)]
     dataset = onelip.data.open_labels(tmp_path / "data", "test", channels=1)
+    certifier = onelip.certify.ClassificationCertifier(onelip.load(unit))
     for record in lines_of(out):
         image, label = dataset[record["index"]]
-        found = onelip.certify.classification(onelip.load(unit), image[None], torch.tensor([label]))
+        found = certifier(image[None], torch.tensor([label]))
         assert record["size"] == list(image.shape)
         assert record["stable_radius"] == pytest.approx(found.stable_radius.item(), abs=1e-8)
     assert "range(0, count, 1)" in results["python"]

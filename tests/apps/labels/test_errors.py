@@ -51,7 +51,7 @@ CASES = {
     "no such split": (["certify", "{digits}", "digits", "--split", "dev"], ("dev",)),
     "negative eps": (["certify", "{digits}", "digits", "--eps", "0.1,-1"], ("-1.0 at index 1",)),
     "norm": (["attack", "{digits}", "digits", "--p", "3"], ("not a supported norm",)),
-    "size of the model": (["certify", "{digits}", "digits", "--size", "9x9"], ("mlp",)),
+    "size of the model": (["certify", "{digits}", "digits", "--size", "9x9"], ("check size",)),
     "criteria": (
         ["certify", "{digits}", "digits", "--criteria", "miou"],
         ("--criteria means nothing for a classifier",),

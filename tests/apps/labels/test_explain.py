@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 import textwrap
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -115,7 +116,8 @@ def test_images_outside_the_unit_box_are_refused(digits, tmp_path, call):
 class Cubes(LipModel):
     """Proven at 8 x 8; at other sizes it cubes its features, of which no constant is known."""
 
-    dense = False
+    dense: ClassVar = False
+    sizes: ClassVar = {"S": {}}
 
     def build(self, make, **_):
         self.head = nn.Linear(4, self.classes)
@@ -144,7 +146,7 @@ def test_a_model_without_a_proven_bound_is_explained_and_not_certified(tmp_path,
     for command in ("certify", "attack"):
         refused = call(command, *start, "--limit", "1")
         assert refused.returncode == 2
-        assert "pow" in refused.stderr
+        assert "pow" in refused.stderr  # and not that the folder holds the results of another command
     known = call("explain", tmp_path / "model", "digits", "--out", tmp_path / "known")
     assert known.returncode == 0, known.stderr
     assert results_of(tmp_path / "known")["radius"] > 0

@@ -91,7 +91,6 @@ def test_already_in_the_target_class(places, tmp_path, call):
     ("arguments", "text"),
     [
         (["certify", "{digits}", "scenes"], "the model does not fit the data set"),
-        (["attack", "{digits}", "digits", "--goal", "to:12"], "--goal to:12 is no class of the model"),
         (["explain", "{digits}", "{root}/bright.npy"], "bright.npy` is out of range"),
     ],
 )

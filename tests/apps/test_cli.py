@@ -26,6 +26,7 @@ COMMANDS = [
     "certify",
     "attack",
     "compare",
+    "explain",
     "report",
     "demo",
     "export",

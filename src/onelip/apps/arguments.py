@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 CRITERIA = ("accuracy", "stability", "recall", "fnr", "iou", "dice", "miou")
-GOALS = ("vanish", "fabricate", "count", "mislabel", "shift", "errors")
+GOALS = ("vanish", "fabricate", "count", "mislabel", "shift", "errors", "accuracy", "stability", "to")
 
 
 def _is_number(text: str) -> bool:

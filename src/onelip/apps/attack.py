@@ -43,7 +43,8 @@ def attack(
         typer.Option(
             help="What to make worse: accuracy (default), stability, miou, or recall, fnr, iou, dice of a class, as "
             "iou:car; or vanish:car (recall and IoU), fabricate:car. For detectors one or more of vanish (default), "
-            "fabricate, count, mislabel:most|least|random|any, shift, errors; vanish@0.05 goes on to that score."
+            "fabricate, count, mislabel:most|least|random|any, shift, errors; vanish@0.05 goes on to that score. For "
+            "classifiers one or more of accuracy (default), stability, to:CLASS."
         ),
     ] = None,
     method: Annotated[
@@ -64,11 +65,15 @@ def attack(
     control: Annotated[
         bool | None,
         typer.Option(
-            "--control/--no-control", help="For detectors: random noise of the same norm, too (default)."
+            "--control/--no-control",
+            help="For detectors and classifiers: random noise of the same norm, too (default).",
         ),
     ] = None,
     smallest: Annotated[
-        bool, typer.Option("--smallest", help="For detectors: the smallest perturbation for each goal, too.")
+        bool,
+        typer.Option(
+            "--smallest", help="For detectors and classifiers: the smallest perturbation for each goal, too."
+        ),
     ] = False,
     keep: Annotated[
         bool,
@@ -88,7 +93,7 @@ def attack(
 
     Example: onelip attack runs/camvid camvid --eps 0.1 0.5 --goal miou --attack strongest --limit 20
     """
-    from onelip.apps.boxes.opened import detects, refuse
+    from onelip.apps.kinds import task_of
 
     common: dict[str, Any] = {
         "model": model,
@@ -106,30 +111,66 @@ def attack(
         "steps": steps,
         "restarts": restarts,
     }
-    if detects(model):
-        from onelip.apps.boxes.assault import AssaultBoxes, assault_boxes
-        from onelip.apps.boxes.tables import show_attack
+    given = {
+        "--attack": method,
+        "--quick": quick or None,
+        "--score": score,
+        "--iou": iou,
+        "--classes": classes,
+    }
+    given |= {"--control": control, "--smallest": smallest or None, "--keep": keep or None}
+    doors = {"classification": _labels, "detection": _boxes, "segmentation": _pixels}
+    doors[task_of(model)](common, goal, given)
 
-        refuse({"--attack": method, "--quick": quick or None}, "a detector")
-        boxes = AssaultBoxes(
-            **common,
-            goals=parse_words(goal or "vanish"),
-            control=control is not False,
-            smallest=smallest,
-            keep=keep,
-            score=0.5 if score is None else score,
-            iou=0.5 if iou is None else iou,
-            classes=parse_words(classes),
-        )
-        run_and_show(lambda: assault_boxes(boxes), show_attack, out)
-        return
+
+def _labels(common: dict[str, Any], goal: str | None, given: dict[str, Any]) -> None:
+    """Attack a classifier."""
+    from onelip.apps.boxes.opened import refuse
+    from onelip.apps.labels.assault import AssaultLabels, assault_labels
+    from onelip.apps.labels.tables import show_attack
+
+    names = ("--quick", "--score", "--iou", "--classes", "--keep")
+    refuse({name: given[name] for name in names}, "a classifier")
+    run = AssaultLabels(
+        **common,
+        goals=parse_words(goal or "accuracy"),
+        attack=given["--attack"] or "strongest",
+        control=given["--control"] is not False,
+        smallest=bool(given["--smallest"]),
+    )
+    run_and_show(lambda: assault_labels(run), show_attack, run.out)
+
+
+def _boxes(common: dict[str, Any], goal: str | None, given: dict[str, Any]) -> None:
+    """Attack a detector."""
+    from onelip.apps.boxes.assault import AssaultBoxes, assault_boxes
+    from onelip.apps.boxes.opened import refuse
+    from onelip.apps.boxes.tables import show_attack
+
+    refuse({name: given[name] for name in ("--attack", "--quick")}, "a detector")
+    run = AssaultBoxes(
+        **common,
+        goals=parse_words(goal or "vanish"),
+        control=given["--control"] is not False,
+        smallest=bool(given["--smallest"]),
+        keep=bool(given["--keep"]),
+        score=0.5 if given["--score"] is None else given["--score"],
+        iou=0.5 if given["--iou"] is None else given["--iou"],
+        classes=parse_words(given["--classes"]),
+    )
+    run_and_show(lambda: assault_boxes(run), show_attack, run.out)
+
+
+def _pixels(common: dict[str, Any], goal: str | None, given: dict[str, Any]) -> None:
+    """Attack a segmentation model."""
     from onelip.apps.assault import Assault, assault
+    from onelip.apps.boxes.opened import refuse
 
-    given = {"--score": score, "--iou": iou, "--classes": classes, "--control": control}
-    given |= {"--smallest": smallest or None, "--keep": keep or None}
-    refuse(given, "a model that is no detector")
-    run = Assault(**common, goal=goal or "accuracy", attack=method or "strongest", quick=quick)
-    run_and_show(lambda: assault(run), _show, out)
+    others = {name: value for name, value in given.items() if name not in ("--attack", "--quick")}
+    refuse(others, "a segmentation model")
+    method, quick = given["--attack"] or "strongest", bool(given["--quick"])
+    run = Assault(**common, goal=goal or "accuracy", attack=method, quick=quick)
+    run_and_show(lambda: assault(run), _show, run.out)
 
 
 def _show(results: dict[str, Any]) -> None:

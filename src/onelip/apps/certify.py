@@ -48,7 +48,7 @@ def certify(
         str | None,
         typer.Option(
             help="What to certify: accuracy, stability, miou (default), or recall, fnr, iou, dice of a class, as "
-            "iou:car; for detectors everything is certified."
+            "iou:car; for detectors and classifiers everything is certified."
         ),
     ] = None,
     threshold: Annotated[
@@ -78,7 +78,8 @@ def certify(
     Example: onelip certify runs/camvid camvid --split val --eps 0.05 0.1 0.17 0.5 --criteria miou iou:car
     --threshold accuracy=0.8 --out runs/camvid-certified
     """
-    from onelip.apps.boxes.opened import detects, refuse
+    from onelip.apps.boxes.opened import refuse
+    from onelip.apps.kinds import task_of
 
     common: dict[str, Any] = {
         "model": model,
@@ -94,12 +95,18 @@ def certify(
         "device": device,
         "out": out,
     }
-    if detects(model):
+    task = task_of(model)
+    if task == "classification":
+        given = {"--criteria": criteria, "--threshold": threshold, "--per-class": per_class}
+        refuse({**given, "--score": score, "--iou": iou, "--classes": classes}, "a classifier")
+        _certify_labels(**common)
+        return
+    if task == "detection":
         refuse({"--criteria": criteria, "--threshold": threshold, "--per-class": per_class}, "a detector")
         boxes = {"score": 0.5 if score is None else score, "iou": 0.5 if iou is None else iou}
         _certify_boxes(**common, **boxes, classes=parse_words(classes))
         return
-    refuse({"--score": score, "--iou": iou, "--classes": classes}, "a model that is no detector")
+    refuse({"--score": score, "--iou": iou, "--classes": classes}, "a segmentation model")
     from onelip.apps.plan import Plan, read_keys, read_thresholds
 
     keys = read_keys("accuracy,stability,miou" if criteria is None else criteria)
@@ -115,6 +122,16 @@ def _certify_boxes(**options: Any) -> None:
 
     plan = BoxPlan(**options)
     run_and_show(lambda: evaluate_boxes(plan), show_certified, plan.out)
+
+
+def _certify_labels(**options: Any) -> None:
+    """Do the same with a classifier."""
+    from onelip.apps.labels.evaluate import evaluate_labels
+    from onelip.apps.labels.plan import LabelPlan
+    from onelip.apps.labels.tables import show_certified
+
+    plan = LabelPlan(**options)
+    run_and_show(lambda: evaluate_labels(plan), show_certified, plan.out)
 
 
 def certify_and_show(plan: Plan) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import math
 import sys
@@ -81,8 +82,12 @@ def run_and_show(
 
     try:
         results = work()
-    finally:
-        page = report.write([out]) if (out / "results.json").is_file() else None
+    except BaseException:
+        # What the folder holds may be of another command: that must not stand in front of what went wrong.
+        with contextlib.suppress(errors.OnelipError):
+            report.write([out])
+        raise
+    page = report.write([out])
     show(results)
     show_padding(results["data"]["size"], results["data"]["padded_size"], results["data"]["stride"])
     show_python(results["python"])

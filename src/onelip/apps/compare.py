@@ -70,7 +70,8 @@ def compare(
 
     Example: onelip compare runs/camvid camvid --smoothing sigma=0.1,0.2 --eps 0.1 0.17 --base runs/camvid-twin
     """
-    from onelip.apps.boxes.opened import detects, refuse
+    from onelip.apps.boxes.opened import refuse
+    from onelip.apps.kinds import task_of
 
     common: dict[str, Any] = {
         "model": model,
@@ -89,7 +90,17 @@ def compare(
         "device": device,
         "out": out,
     }
-    if detects(model):
+    task = task_of(model)
+    if task == "classification":
+        raise errors.InputError(
+            errors.explain(
+                "compare is not for classifiers",
+                received=f"{model}, a classifier",
+                expected="a segmentation model or a detector",
+                fix="onelip certify and onelip attack take classifiers",
+            )
+        )
+    if task == "detection":
         from onelip.apps.boxes.comparison import compare_boxes
         from onelip.apps.boxes.comparison_plan import ComparisonBoxes
 
@@ -106,7 +117,7 @@ def compare(
     from onelip.apps.comparison import Comparison
     from onelip.apps.comparison import compare as run
 
-    refuse({"--score": score, "--iou": iou, "--classes": classes}, "a model that is no detector")
+    refuse({"--score": score, "--iou": iou, "--classes": classes}, "a segmentation model")
     plan = Comparison(**common, n0=n0 or 10, n=n or 100, correction=correction or "holm")
     run_and_show(lambda: run(plan), _show, out)
 

@@ -44,10 +44,11 @@ def _show(results: list[dict[str, Any]]) -> None:
         (r["model"]["name"], row["eps"], percent(row["accuracy_micro"]), percent(row["stability_micro"]))
         for r in results
         for row in r.get("rows", [])
-        if r.get("task") != "detection"
+        if not r.get("task")
     ]
     tables = (
         ("Certified", ["model", "eps", "accuracy", "stability"], certified),
+        ("Certified classes", ["model", "eps", "criterion", "clean", "certified"], _classes(results)),
         ("Certified detections", ["model", "eps", "criterion", "clean", "certified"], _detections(results)),
         ("Certified and attacked", ["model", "eps", "criterion", *VALUES], _attacked(results)),
         (
@@ -82,6 +83,19 @@ def _detections(results: list[dict[str, Any]]) -> list[tuple[Any, ...]]:
     ]
 
 
+def _classes(results: list[dict[str, Any]]) -> list[tuple[Any, ...]]:
+    """Certified criteria of classifiers."""
+    from onelip.report.classification import named
+
+    return [
+        (r["model"]["name"], row["eps"], named(c["key"]), percent(c["clean"]), percent(row[c["key"]]))
+        for r in results
+        if r.get("task") == "classification"
+        for c in r.get("criteria", [])
+        for row in r.get("rows", [])
+    ]
+
+
 def _attacked(results: list[dict[str, Any]]) -> list[tuple[Any, ...]]:
     """What is certified, and what attacks left."""
     from onelip.report.detection import shown
@@ -90,7 +104,7 @@ def _attacked(results: list[dict[str, Any]]) -> list[tuple[Any, ...]]:
         (
             r["model"]["name"],
             row["eps"],
-            " ".join(filter(None, (row.get("goal"), row.get("criterion", "accuracy")))),
+            " ".join(dict.fromkeys(filter(None, (row.get("goal"), row.get("criterion", "accuracy"))))),
             *(shown(row[k], row, attacked=k == "attacked") for k in VALUES),
         )
         for r in results

@@ -17,7 +17,13 @@ if TYPE_CHECKING:
     import torch
 
     from onelip.apps.boxes.opened import OpenedBoxes
-    from onelip.certify import Certifier, DetectionCertificate, SegmentationCertificate
+    from onelip.apps.labels.opened import OpenedLabels
+    from onelip.certify import (
+        Certifier,
+        ClassificationCertificate,
+        DetectionCertificate,
+        SegmentationCertificate,
+    )
     from onelip.data import SegmentationDataset
     from onelip.models import LipModel
 
@@ -123,11 +129,13 @@ def open_run(run: Run) -> Opened:
     import torch
 
     import onelip
+    from onelip.apps.kinds import check_kind
     from onelip.certify import Certifier
     from onelip.core import checks, errors, runtime
 
     checks.eps_values(list(run.eps))
     device = runtime.device(run.device)
+    check_kind(run.model, run.data, "segmentation")
     dataset = onelip.data.open(run.data, run.split, size=run.size)
     model = onelip.load(model_folder(run.model))
     if model.classes != len(dataset.classes):
@@ -146,12 +154,12 @@ def open_run(run: Run) -> Opened:
 
 def head(
     kind: str,
-    opened: Opened | OpenedBoxes,
+    opened: Opened | OpenedBoxes | OpenedLabels,
     done: Sequence[dict[str, Any]],
     *,
     command: str,
     python: str,
-    certificate: SegmentationCertificate | DetectionCertificate | None = None,
+    certificate: SegmentationCertificate | DetectionCertificate | ClassificationCertificate | None = None,
 ) -> dict[str, Any]:
     """The head of results.json (`onelip.report.schema.Head`).
 
@@ -169,6 +177,7 @@ def head(
     run, shape = opened.run, done[0]["size"]
     if certificate is None:
         certificate = opened.certificate(done[0]["index"])
+    bound: Any = getattr(certificate.bound, "joint", certificate.bound)  # of a classifier: that of all logits
     return {
         "kind": kind,
         "complete": len(done) == len(opened.chosen),
@@ -196,7 +205,7 @@ def head(
             "value_count": math.prod(shape),
         },
         "p": "inf" if run.p == math.inf else int(run.p),
-        "bound": None if certificate.bound is None else certificate.bound.to_dict()["layers"],
+        "bound": None if bound is None else bound.to_dict()["layers"],
         "assumptions": list(certificate.assumptions),
     }
 

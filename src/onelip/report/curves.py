@@ -74,6 +74,8 @@ def _draw(axes: Any, line: Line) -> None:
         axes.step(found, reached, where="post", color=line.colour, linewidth=1.2)
         axes.plot(found[1:], reached[1:], "o", color=line.colour, markersize=4)
         _shade(axes, line)
+    if line.noise:
+        axes.plot(*zip(*line.noise, strict=True), "x", color=line.colour, markersize=6)
 
 
 def _shade(axes: Any, line: Line) -> None:

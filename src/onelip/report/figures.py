@@ -22,6 +22,8 @@ def figures(run: dict[str, Any], only: Sequence[str], share: Any, share_up: Any)
     """
     if run["task"] == "detection":
         found = _detection(run, share)
+    elif run["task"] == "classification":
+        found = _classification(run, share, share_up)
     else:
         found = _asked(run, only, share, share_up) if only else _accuracy(run, share)
     if run["lipschitz"]:
@@ -39,6 +41,22 @@ def _accuracy(run: dict[str, Any], share: Any) -> list[Figure]:
         found.append((share(run["clean"]["miou"]), "clean mIoU of the data set"))
     rows = [row for row in run["rows"] if row["eps"] > 0][:2]
     return found + [(share(r["accuracy_micro"]), f"certified accuracy at eps {r['eps']}") for r in rows]
+
+
+def _classification(run: dict[str, Any], share: Any, share_up: Any) -> list[Figure]:
+    """Clean and certified accuracy, the median radius, and what attacks left."""
+    found = []
+    if run["clean"]:
+        found.append((share(run["clean"]["accuracy"]), "clean accuracy"))
+    elif run["attacked"] and run["attacked"][0]["criterion"] == "accuracy":
+        found.append((share(run["attacked"][0]["clean"]), "clean accuracy"))
+    rows = [row for row in run["rows"] if row["eps"] > 0][:2]
+    found += [(share(r["accuracy"]), f"certified accuracy at eps {r['eps']:g}") for r in rows]
+    if run["radius"] and run["radius"]["median"] is not None:
+        found.append((round_down(float(run["radius"]["median"]), 4), "certified radius of the median image"))
+    attacked = [r for r in run["attacked"] if r["criterion"] == "accuracy" and r["eps"] > 0]
+    chosen = [r for r in attacked if not rows or r["eps"] == rows[0]["eps"]][:1]
+    return found + [(share_up(r["attacked"]), f"accuracy attacked with eps {r['eps']:g}") for r in chosen]
 
 
 def _detection(run: dict[str, Any], share: Any) -> list[Figure]:

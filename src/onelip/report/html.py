@@ -11,6 +11,7 @@ from typing import Any
 
 from onelip.core import errors, files
 from onelip.core.numbers import round_down, round_up
+from onelip.report.classification import named
 from onelip.report.curves import NARROW, WIDE, curve_svg
 from onelip.report.detection import gap, shown
 from onelip.report.figures import figures
@@ -86,6 +87,7 @@ def render(
         reached=partial(shown, attacked=True),
         gap=gap,
         criterion=lambda name: NAMES.get(name, name),
+        named=named,
         average=averaged,
     )
     runs = [_with_pictures(run) for run in merge(results)]
@@ -135,10 +137,8 @@ def _with_pictures(run: dict[str, Any]) -> dict[str, Any]:
 
 
 def _title(runs: Sequence[dict[str, Any]]) -> str:
-    detection = [run["task"] == "detection" for run in runs]
-    if all(detection):
-        return "Certified detection"
-    return "Certified models" if any(detection) else "Certified segmentation"
+    tasks = {run["task"] or "segmentation" for run in runs}
+    return f"Certified {tasks.pop()}" if len(tasks) == 1 else "Certified models"
 
 
 def _picture(picture: dict[str, Any]) -> dict[str, str]:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from onelip.report.classification import named
 from onelip.report.detection import is_count
 
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
@@ -46,7 +47,7 @@ def averaged(average: str, key: str) -> str:
 
 @dataclass(frozen=True)
 class Line:
-    """One criterion of one run over eps: what is proven, and what the strongest attack found."""
+    """One criterion of one run over eps: what is proven, what the strongest attack found, what noise does."""
 
     label: str
     average: str
@@ -55,6 +56,7 @@ class Line:
     certified: Points
     clean: float | None
     attacked: Points = ()
+    noise: Points = ()
     higher_is_better: bool = True
 
     @property
@@ -114,7 +116,7 @@ def lines(runs: Sequence[dict[str, Any]], only: Sequence[str] = ()) -> list[Line
             line = _line(run, key, attacks.get(key, []))
             if line is None:
                 continue
-            name = NAMES.get(key, key)
+            name = named(key) if run["task"] == "classification" else NAMES.get(key, key)
             found.append(
                 Line(
                     label=f"{run['model']['name']}: {name}" if len(runs) > 1 else name,
@@ -177,6 +179,7 @@ def _line(run: dict[str, Any], key: str, attacks: list[dict[str, Any]]) -> dict[
         "certified": certified,
         "clean": clean,
         "attacked": attacked,
+        "noise": _points((r["eps"], r.get("noise")) for r in attacks if run["task"] == "classification"),
         "higher_is_better": higher,
     }
 

@@ -33,6 +33,8 @@ _EMPTY: Result = {
     "best": [],
     "by_class": [],
     "silent": None,
+    "radius": None,
+    "joint_radius": None,
     "capped": [],
     "sheets": [],
     "goals": [],

@@ -231,7 +231,7 @@ def test_dense_models_refuse_options_of_detectors(tmp_path, call):
     onelip.models.create("fcn", classes=8, size="XS").eval().save(tmp_path / "fcn", size=(32, 48))
     finished = call("certify", tmp_path / "fcn", "scenes", "--iou", "0.5", "--out", tmp_path)
     assert finished.returncode == 2
-    assert "--iou means nothing for a model that is no detector" in finished.stderr
+    assert "--iou means nothing for a segmentation model" in finished.stderr
 
 
 def test_an_unconstrained_detector_is_certified_with_nothing(bounded, tmp_path):

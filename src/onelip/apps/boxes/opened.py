@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from onelip.apps.common import model_folder
+from onelip.apps.kinds import check_kind
 from onelip.apps.runs import Run, spread
 from onelip.core import errors
 
@@ -85,21 +86,6 @@ class OpenedBoxes:
         return self.certifier(*self.item(index))
 
 
-def detects(model: str) -> bool:
-    """Whether a stored model is a detector, from its record alone.
-
-    Raises:
-        DataError: there is no such model.
-        IntegrityError: its record is damaged.
-    """
-    from onelip.models.detection import Detector
-    from onelip.models.storage import read_config
-    from onelip.models.zoo import registered
-
-    found = registered(read_config(model_folder(model)).name)
-    return found is not None and issubclass(found, Detector)
-
-
 def open_boxes_run(run: Run, *, threshold: float = 0.5, classes: tuple[str, ...] = ()) -> OpenedBoxes:
     """Open the boxes and the detector of a run, and check that they fit.
 
@@ -119,6 +105,7 @@ def open_boxes_run(run: Run, *, threshold: float = 0.5, classes: tuple[str, ...]
 
     checks.eps_values(list(run.eps))
     device = runtime.device(run.device)
+    check_kind(run.model, run.data, "detection")
     dataset = onelip.data.open_boxes(run.data, run.split, size=run.size, classes=classes or None)
     model: Any = onelip.load(model_folder(run.model))
     if model.classes != len(dataset.classes):

@@ -1,0 +1,1 @@
+"""The commands with classifiers: one class an image."""

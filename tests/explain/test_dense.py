@@ -24,7 +24,11 @@ def identity(classes):
 def network(seed, classes=3):
     torch.manual_seed(seed)
     model = nn.Sequential(
-        nn.Conv2d(2, 6, 3, padding=1), GroupSort(2), nn.Conv2d(6, 6, 3, padding=1), nn.ReLU(), nn.Conv2d(6, classes, 1)
+        nn.Conv2d(2, 6, 3, padding=1),
+        GroupSort(2),
+        nn.Conv2d(6, 6, 3, padding=1),
+        nn.ReLU(),
+        nn.Conv2d(6, classes, 1),
     )
     return model.eval(), torch.rand(2, 2, 5, 6)
 
@@ -34,9 +38,20 @@ class Toy(Detector):
 
     def __init__(self, offset, kind="free"):
         nn.Module.__init__(self)
-        self.name, self.classes, self.in_channels, self.multiple_of = "toy", offset.shape[1], offset.shape[1], 4
+        self.name, self.classes, self.in_channels, self.multiple_of = (
+            "toy",
+            offset.shape[1],
+            offset.shape[1],
+            4,
+        )
         self.strides, self.regression_kind, self.kappa = (4,), kind, 0.5
-        self.temperature, self.nms, self.per_level, self.per_image, self.centerness = 0.1, 0.6, 1000, 100, False
+        self.temperature, self.nms, self.per_level, self.per_image, self.centerness = (
+            0.1,
+            0.6,
+            1000,
+            100,
+            False,
+        )
         self.head = nn.Conv2d(self.classes, self.classes, 4, stride=4, bias=False)
         self.head.weight.data.zero_()
         self.head.weight.data[range(self.classes), range(self.classes), 0, 0] = 1.0
@@ -258,7 +273,9 @@ def test_vanishing_box_is_exact():
     assert found.overlap(found.before, found.predicted).item() == pytest.approx(0.75)
     assert found.overlap(found.after, found.predicted).item() == 0
     target = [{"boxes": BOX[None], "labels": torch.tensor([0])}]
-    assert onelip.certify.detection(model, x, target).vanish_radius[0].item() == pytest.approx(exact, abs=1e-6)
+    assert onelip.certify.detection(model, x, target).vanish_radius[0].item() == pytest.approx(
+        exact, abs=1e-6
+    )
 
 
 def test_appearing_box_is_exact():

@@ -28,7 +28,7 @@ def box_counterfactual(
     to: Any = None,
     threshold: float = 0.5,
     overshoot: float = 1.0,
-    steps: int = 100,
+    steps: int = 200,
     box: bool = False,
     mask: Tensor | None = None,
     refine: int = 3,

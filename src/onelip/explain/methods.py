@@ -124,6 +124,11 @@ def _deconvolution(call: Call) -> Answer:
 
 
 def _lrp(call: Call) -> Answer:
+    from captum.attr._utils.lrp_rules import EpsilonRule
+
+    for module in call.model.modules():
+        if isinstance(module, nn.Flatten | nn.Identity):
+            module.rule = EpsilonRule()  # captum has none; it hands relevance on
     try:
         return call.attr.LRP(call.model).attribute(call.x, target=call.target), ""
     except (TypeError, AssertionError, AttributeError, RuntimeError) as error:
@@ -131,7 +136,7 @@ def _lrp(call: Call) -> Answer:
             explain(
                 f"{NAME}: LRP has no rules for this model",
                 received=str(error).split("\n", maxsplit=1)[0][:200],
-                expected="nothing but linear layers, ReLU, pooling and dropout, each used once",
+                expected="nothing but linear layers, ReLU, pooling, dropout and flattening, each used once",
                 fix="integrated_gradients is complete for any model",
             )
         ) from error

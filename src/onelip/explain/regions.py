@@ -28,7 +28,7 @@ def region_counterfactual(
     *,
     vanish: Any = None,
     overshoot: float = 1.0,
-    steps: int = 100,
+    steps: int = 200,
     box: bool = False,
     mask: Tensor | None = None,
     refine: int = 3,

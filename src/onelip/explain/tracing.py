@@ -16,6 +16,7 @@ _GROWTH = 1.15
 _EVALUATIONS = 40
 _GIVEN_UP = 0.05
 _DETOUR = 1.5
+_MOMENTUM = 0.7
 
 
 def pursue(
@@ -233,8 +234,29 @@ class Search:
         return cut(high)
 
 
+@dataclass(eq=False)
 class SearchAll(Search):
     """Search where many gaps have to close: those left half way tell how much each of them counts."""
+
+    past: Tensor | None = None
+
+    def trace(
+        self, delta: Tensor, rows: Tensor, steps: int, limit: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Walk as `Search` does, with momentum: the gaps that are left take turns in pulling."""
+        self.past = torch.zeros_like(self.x)
+        return super().trace(delta, rows, steps, limit)
+
+    def downhill(self, gradient: Tensor, z: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
+        """Unit directions with some of the last one in them, as far as the margin still falls, and the slopes."""
+        way, slope = super().downhill(gradient, z, rows)
+        assert self.past is not None
+        mixed = self.open(way + _MOMENTUM * self.past[rows], z, rows)
+        mixed = mixed / per_image(norms(mixed, 2).clamp_min(1e-300), mixed)
+        falls = (mixed * way).flatten(1).sum(1)
+        way = torch.where(per_image(falls > 0.3, way).bool(), mixed, way)
+        self.past[rows] = way
+        return way, torch.where(falls > 0.3, slope * falls, slope)
 
     def looking(self, mix: Tensor) -> Tensor:
         """(B,) the plane is taken as far inside as the perturbation shrinks."""

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import readme_boxes as boxes
+import readme_explain as explained
 from onelip.core.numbers import round_up
 from readme_source import HERE, load, percent, percent_up, source, write_card
 
@@ -229,6 +230,10 @@ def main() -> None:
         tables["README.md"].append(boxes.detection)
         boxes.write_cards()
         tables["docs/detection.md"] = [boxes.detection, boxes.published, boxes.detection_details]
+    if explained.known(["mnist", "fashion_mnist"]):
+        tables["docs/classification.md"] = [explained.classifiers, explained.counterfactuals]
+        tables["docs/explain.md"] = [explained.attributions, explained.runway_maps]
+        explained.write_cards()
     for page, makers in tables.items():
         path = HERE.parent / page
         text = path.read_text()

@@ -17,7 +17,7 @@ _EVALUATIONS = 40
 _GIVEN_UP = 0.05
 _DETOUR = 1.5
 _MOMENTUM = 0.7
-_LONGEST = 0.02
+_LONGEST = 0.1
 
 
 def pursue(

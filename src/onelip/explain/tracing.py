@@ -17,6 +17,7 @@ _EVALUATIONS = 40
 _GIVEN_UP = 0.05
 _DETOUR = 1.5
 _MOMENTUM = 0.7
+_LONGEST = 0.1
 
 
 def pursue(
@@ -139,12 +140,14 @@ class Search:
             live, z = live[keep], z[keep]
             way, slope = self.downhill(gradient[keep], z, rows[live])
             safe = margin / constant if self.proven else torch.zeros_like(margin)
-            length = torch.maximum(safe, margin / (2 * slope)).clamp_min(
-                _LEAST * _GROWTH ** max(0, step - 30)
-            )
+            length = torch.maximum(safe, margin / (2 * slope)).clamp_min(self.least(step))
             moved = z + way * per_image(length, way)
             delta[live] = (moved.clamp(0.0, 1.0) if self.box else moved) - self.x[rows[live]]
         return delta, found
+
+    def least(self, step: int) -> float:
+        """No step is shorter."""
+        return float(_LEAST * _GROWTH ** max(0, step - 30))
 
     def downhill(self, gradient: Tensor, z: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
         """Unit directions in which the margin falls and the image may move, and the slopes."""
@@ -239,6 +242,10 @@ class SearchAll(Search):
     """Search where many gaps have to close: those left half way tell how much each of them counts."""
 
     past: Tensor | None = None
+
+    def least(self, step: int) -> float:
+        """No step is shorter; walks to many gaps are long, and must not run away."""
+        return min(super().least(step), _LONGEST)
 
     def trace(
         self, delta: Tensor, rows: Tensor, steps: int, limit: Tensor | None = None

@@ -53,10 +53,16 @@ def curve_svg(lines: Sequence[Line], norms: Sequence[str], *, size: tuple[float,
 
 
 def _stretch(axes: Any, lines: Sequence[Line]) -> None:
-    """Begin at 0; where eps spans more than a decade and a half, grow by factors beyond the smallest one."""
-    eps = [e for line in lines for e, _ in (*line.certified, *line.attacked) if e > 0]
-    if eps and max(eps) > 30 * min(eps):
-        axes.set_xscale("symlog", linthresh=min(eps))
+    """Begin at 0; where a curve has lost half of its value within a thirtieth of the axis, eps grows by factors."""
+    ends = [points[-1][0] for line in lines for points in (line.certified, line.attacked) if points]
+    halves = [
+        next((e for e, value in line.certified if e > 0 and value < line.certified[0][1] / 2), None)
+        for line in lines
+        if line.certified
+    ]
+    lost = [e for e in halves if e is not None]
+    if lost and max(ends) > 30 * min(lost):
+        axes.set_xscale("symlog", linthresh=min(lost))
         axes.xaxis.set_major_formatter("{x:g}")
     axes.set_xlim(left=0)
 

@@ -148,8 +148,11 @@ def attributions(model: nn.Module, x: Tensor, y: Tensor, few: int) -> dict[str, 
     made |= explain.controls(x)
     rows: dict[str, Any] = {}
     for name, maps in made.items():
-        values = measured(model, x, y, maps, temperature, few)
-        rows[name] = {key: explain.bootstrap(v[v.isfinite()]) for key, v in values.items() if v.isfinite().any()}
+        live = maps.flatten(1).abs().amax(1) > 0  # Grad-CAM may say nothing at all
+        values = measured(model, x[live], y[live], maps[live], temperature, few) if live.any() else {}
+        rows[name] = {"images": int(live.sum())} | {
+            key: explain.bootstrap(v[v.isfinite()]) for key, v in values.items() if v.isfinite().any()
+        }
     steady = explain.stability(model, x[:few], explain.saliency, y[:few])
     rows["saliency"] |= {
         "unsteady_l2": explain.bootstrap(steady.l2),

@@ -13,6 +13,7 @@ from torch import nn
 import onelip
 from onelip.certify import Certifier, PixelAccuracy, Stability, pixel_radius, segmentation
 from onelip.certify import dense as dense_module
+from onelip.certify import ready as ready_module
 from onelip.core import errors
 
 NORMS = [1, 2, math.inf]
@@ -134,9 +135,9 @@ def test_the_model_and_the_images_are_not_changed():
 
 def test_a_certifier_folds_once_and_proves_once_for_each_size(monkeypatch):
     calls = []
-    prove, fold = dense_module.prove, dense_module.fold
+    prove, fold = dense_module.prove, ready_module.fold
     monkeypatch.setattr(dense_module, "prove", lambda *a, **k: calls.append("prove") or prove(*a, **k))
-    monkeypatch.setattr(dense_module, "fold", lambda m: calls.append("fold") or fold(m))
+    monkeypatch.setattr(ready_module, "fold", lambda m: calls.append("fold") or fold(m))
     model, (x, _) = small_model(), small_batch()
     certifier = Certifier(model)
     one, two = certifier(x), certifier(x.flip(0))

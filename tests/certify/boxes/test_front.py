@@ -207,7 +207,7 @@ class Doubled(FCOS):
 def test_a_model_that_decodes_what_is_not_proven_is_refused():
     model = detector()
     model.__class__ = Doubled
-    with pytest.raises(errors.IntegrityError, match="output of forward does not agree"):
+    with pytest.raises(errors.IntegrityError, match="output of forward answers differently"):
         detection(model, batch())
 
 

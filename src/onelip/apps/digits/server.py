@@ -96,7 +96,9 @@ class Handler(BaseHTTPRequestHandler):
         if not self._local() or self.path != "/answer":
             self._send(404, b"not found", "text/plain")
         elif not length.isdigit() or int(length) > LONGEST:
-            self.rfile.read(min(int(length), 2 * LONGEST) if length.isdigit() else 0)  # or the answer is never read
+            self.rfile.read(
+                min(int(length), 2 * LONGEST) if length.isdigit() else 0
+            )  # or the answer is never read
             self.close_connection = True
             self._json(413, {"error": "the request is too long"})
         elif self.headers.get_content_type() != "application/json":

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Sequence
 from typing import Any
 
@@ -16,15 +15,13 @@ from onelip.certify.boxes.judges import check_score
 from onelip.certify.boxes.parts import part_constants, parts_of
 from onelip.certify.boxes.plain import check_norm, detection_from_raw
 from onelip.certify.boxes.sums import Constants
-from onelip.certify.dense import ROUNDING
-from onelip.certify.fingerprint import weights_hash
+from onelip.certify.ready import FOLDED, GIVEN, ROUNDING, Ready
 from onelip.core import checks, errors, runtime
-from onelip.layers.fold import fold
 from onelip.models.decoding import postprocess
 from onelip.models.detection import Detector, Part, Raw, Target
 
 
-class DetectionCertifier:
+class DetectionCertifier(Ready[Detector, Bound]):
     """A detector made ready once, to certify many images: folded, in float64, with one bound for each image size.
 
     Args:
@@ -48,6 +45,8 @@ class DetectionCertifier:
         [torch.Size([1]), torch.Size([1])]
     """
 
+    caller = "certify.detection"
+
     def __init__(
         self,
         model: Detector,
@@ -58,28 +57,15 @@ class DetectionCertifier:
         lipschitz: Any = None,
         inside: float = 1.0,
     ) -> None:
-        _check_model(model)
-        self.p = check_norm(p)
+        _check_detector(model)
+        super().__init__(model, p=check_norm(p), lipschitz=lipschitz)
         self.threshold = check_score(threshold, "threshold")
         self.nms = checks.number("nms", model.nms if nms is None else nms, low=0.0, high=1.0)
         self.inside = inside
-        self._given = None if lipschitz is None else checks.lipschitz(lipschitz)
-        folded = fold(model)
-        assert isinstance(folded, Detector)
-        self._unchecked: Detector | None = copy.deepcopy(model)
-        self.weights_hash = weights_hash(folded)
-        self.model: Detector = folded.double().eval()
-        self._bounds: dict[tuple[int, ...], Bound] = {}
         self._constants: dict[tuple[int, ...], dict[str, Constants]] = {}
 
-    def bound(self, size: tuple[int, int], *, in_channels: int) -> Bound | None:
-        """The proven bound at one image size (h, w), or None when a constant was given."""
-        if self._given is not None:
-            return None
-        key = (in_channels, *size)
-        if key not in self._bounds:
-            self._bounds[key] = prove(self.model, size, p=self.p, in_channels=in_channels)
-        return self._bounds[key]
+    def _prove(self, size: tuple[int, int], in_channels: int) -> Bound:
+        return prove(self.model, size, p=self.p, in_channels=in_channels)
 
     def constants(self, size: tuple[int, int], *, in_channels: int) -> dict[str, Constants]:
         """Proven constants of logits, and of Lipschitz boxes, alone; none where one was given."""
@@ -90,11 +76,6 @@ class DetectionCertifier:
             self._constants[key] = part_constants(self.model, size, p=self.p, in_channels=in_channels)
         return self._constants[key]
 
-    @property
-    def device(self) -> torch.device:
-        """Where the model is; images are moved there, and its heads to the CPU."""
-        return next((tensor.device for tensor in self.model.state_dict().values()), torch.device("cpu"))
-
     def __call__(self, images: Tensor, targets: Sequence[Target] | None = None) -> DetectionCertificate:
         """Certify a batch of images.
 
@@ -102,12 +83,13 @@ class DetectionCertifier:
             images: (B, C, H, W) in [0, 1].
             targets: for each image a dict with boxes (G, 4) and labels (G,) int64, optional; G may be 0.
         """
-        images = checks.precision("images", checks.images(images)).detach().to(self.device, torch.float64)
+        images = self._images(images)
         size = (images.shape[-2], images.shape[-1])
         bound = self.bound(size, in_channels=images.shape[1])
-        # A constant map has the constant 0; any larger one is sound too, and this one keeps all quotients finite.
-        lipschitz = checks.lipschitz(max((self._given if bound is None else bound.value) or 0.0, 1e-30))
-        raw, centre = self._forward(images)
+        lipschitz = self._constant(None if bound is None else bound.value)
+        raw, centre = self._run(self.model.heads, images)
+        self._exact(raw.logits, "logits (B, N, K)")
+        self._exact(raw.regression, "distances (B, N, 4)")
         self._compare(images, raw)
         model, parts = self.model, self.constants(size, in_channels=images.shape[1])
         theta = model.threshold_logit(self.threshold)
@@ -147,43 +129,22 @@ class DetectionCertifier:
             date=runtime.now(),
         )
 
-    @torch.no_grad()
-    def _forward(self, images: Tensor) -> tuple[Raw, Tensor | None]:
-        with runtime.exact_matmul(), torch.autocast(images.device.type, enabled=False):
-            raw, centre = self.model.heads(images)
-        if raw.logits.dtype != torch.float64 or raw.regression.dtype != torch.float64:
-            raise errors.PrecisionError(
-                errors.explain(
-                    "certify.detection: the model does not answer in the precision of its input",
-                    received=f"logits {raw.logits.dtype}, regression {raw.regression.dtype}",
-                    expected="float64",
-                    why="the rounding of the forward pass is only covered in float64",
-                    fix="remove casts, as .float(), from the model's forward",
-                )
-            )
-        return raw, centre
-
-    @torch.no_grad()
     def _compare(self, images: Tensor, raw: Raw) -> None:
         """Check once that what is proven is what is decoded, and that the model as given answers like its copy."""
-        model, self._unchecked = self._unchecked, None
-        if model is None:
+        given = self._as_given(images)
+        if given is None:
             return
-        like = next((t for t in model.parameters() if t.is_floating_point()), torch.empty(0))
-        with runtime.exact_matmul(), torch.autocast(images.device.type, enabled=False):
-            own = model.raw(images.to(like.dtype))
-            joint = self.model(images)
-        _agree("folded float64 copy", own.logits.double(), raw.logits, 1e-3)
-        _agree("folded float64 copy", own.regression.double(), raw.regression, 1e-3)
+        own, joint = self._run(given[0].raw, given[1]), self._run(self.model, images)
+        self._agree("the model", own.logits, raw.logits)
+        self._agree("the model", own.regression, raw.regression)
         classes = raw.logits.shape[-1]
-        _agree("output of forward", joint[..., :classes], raw.logits, 1e-9)
+        self._agree("the output of forward", joint[..., :classes], raw.logits, 1e-9)
         if self.model.regression_kind == "lipschitz":
             distances = (self.model.kappa * joint[..., classes:]).relu()
-            _agree("output of forward", distances, raw.regression, 1e-9)
+            self._agree("the output of forward", distances, raw.regression, 1e-9)
         if self._given is None and (names := parts_of(self.model)):
-            with runtime.exact_matmul(), torch.autocast(images.device.type, enabled=False):
-                parts = torch.cat([Part(self.model, name)(images) for name in names], 2)
-            _agree("output of its parts", parts, joint, 1e-9)
+            parts = torch.cat([self._run(Part(self.model, name), images) for name in names], 2)
+            self._agree("the output of its parts", parts, joint, 1e-9)
 
 
 def detection(
@@ -242,7 +203,7 @@ def detection(
     return certifier(images, targets)
 
 
-def _check_model(model: Any) -> None:
+def _check_detector(model: Any) -> None:
     if not isinstance(model, Detector):
         raise errors.InputError(
             errors.explain(
@@ -252,38 +213,11 @@ def _check_model(model: Any) -> None:
                 fix="certify.segmentation serves dense models; detection_from_raw takes the heads of any network",
             )
         )
-    checks.eval_mode(model, "certify.detection")
-    for name, tensor in {**dict(model.named_parameters()), **dict(model.named_buffers())}.items():
-        if tensor.is_floating_point() and tensor.dtype not in (torch.float32, torch.float64):
-            raise errors.PrecisionError(
-                errors.explain(
-                    f"certify.detection: {name} has a precision that cannot be certified",
-                    received=tensor.dtype,
-                    expected="torch.float32 or torch.float64",
-                    why="rounding in half precision is as large as usual budgets",
-                    fix="certify the float32 weights: model.float() before half() was applied",
-                )
-            )
-
-
-def _agree(what: str, other: Tensor, own: Tensor, tolerance: float) -> None:
-    difference = float((other - own).abs().max()) if other.shape == own.shape else float("nan")
-    if not difference <= tolerance * float(own.abs().max()) + 1e-30:
-        raise errors.IntegrityError(
-            errors.explain(
-                f"certify.detection: the {what} does not agree with the heads that are decoded",
-                received=f"a largest difference of {difference:.3g}",
-                expected="agreement up to rounding",
-                why="the certificate would be about another function",
-                fix="remove code that depends on the type of layers, weights or tensors",
-            )
-        )
 
 
 def _assumptions(bound: Bound | None) -> tuple[str, ...]:
-    given = ("the Lipschitz constant was given by the caller and not proven here",)
     return (
-        *(given if bound is None else tuple(bound.assumptions)),
-        "the guarantee is for the folded weights in exact arithmetic, at this image size",
+        *((GIVEN,) if bound is None else bound.assumptions),
+        FOLDED,
         "heads were computed in float64 with TF32 off",
     )

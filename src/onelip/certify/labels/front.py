@@ -2,25 +2,19 @@
 
 from __future__ import annotations
 
-import copy
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from onelip.certify.dense import ROUNDING
-from onelip.certify.fingerprint import weights_hash
 from onelip.certify.labels.certificate import ClassificationCertificate
 from onelip.certify.labels.pairs import PairBound, agree, check_logits, pair_bound, split_of
 from onelip.certify.labels.radius import class_targets, pair_logits, pair_matrix
-from onelip.core import checks, errors, runtime
-from onelip.layers.fold import fold
-
-_RELATIVE = 2.0**-40
-_CALLER = "certify.classification"
+from onelip.certify.ready import FOLDED, GIVEN, RELATIVE, ROUNDING, Ready
+from onelip.core import errors, runtime
 
 
-class ClassificationCertifier:
+class ClassificationCertifier(Ready[nn.Module, PairBound]):
     """A classifier made ready once, to certify many images: folded, in float64, with one bound for each image size.
 
     Args:
@@ -39,29 +33,13 @@ class ClassificationCertifier:
         [torch.Size([2, 3]), torch.Size([2, 3])]
     """
 
+    caller = "certify.classification"
+
     def __init__(self, model: nn.Module, *, p: float = 2, lipschitz: Any = None) -> None:
-        _check_model(model)
-        self.p = checks.norm(p)
-        self._given = None if lipschitz is None else checks.lipschitz(lipschitz)
-        folded = fold(model)
-        self._unchecked: nn.Module | None = copy.deepcopy(model)
-        self.weights_hash = weights_hash(folded)
-        self.model = folded.double().eval()
-        self._bounds: dict[tuple[int, ...], PairBound] = {}
+        super().__init__(model, p=p, lipschitz=lipschitz)
 
-    def bound(self, size: tuple[int, int], *, in_channels: int) -> PairBound | None:
-        """The proven bounds at one image size (h, w), or None when a constant was given."""
-        if self._given is not None:
-            return None
-        key = (in_channels, *size)
-        if key not in self._bounds:
-            self._bounds[key] = pair_bound(self.model, size, p=self.p, in_channels=in_channels)
-        return self._bounds[key]
-
-    @property
-    def device(self) -> torch.device:
-        """Where the model is; images and labels are moved there."""
-        return next((tensor.device for tensor in self.model.state_dict().values()), torch.device("cpu"))
+    def _prove(self, size: tuple[int, int], in_channels: int) -> PairBound:
+        return pair_bound(self.model, size, p=self.p, in_channels=in_channels)
 
     def __call__(self, images: Tensor, targets: Tensor | None = None) -> ClassificationCertificate:
         """Certify a batch of images.
@@ -70,20 +48,20 @@ class ClassificationCertifier:
             images: (B, C, H, W) in [0, 1].
             targets: (B,) int64, optional; for a single logit 1 where it is positive, else 0.
         """
-        images = checks.precision("images", checks.images(images)).detach().to(self.device, torch.float64)
+        images = self._images(images)
         raw = self._forward(images)
         logits = pair_logits(raw)
-        self._compare(images, raw)
+        if given := self._as_given(images):
+            self._agree("the model", self._run(*given), raw)
         labels = None if targets is None else class_targets(targets, logits)
         bound = self.bound((images.shape[-2], images.shape[-1]), in_channels=images.shape[1])
-        # A constant map has the constant 0; any larger one is sound too, and this one keeps all quotients finite.
-        joint = checks.lipschitz(max((self._given if bound is None else bound.joint.value) or 0.0, 1e-30))
+        joint = self._constant(None if bound is None else bound.joint.value)
         constants = pair_matrix(joint if bound is None else bound.constants, logits, raw.shape[1], self.p)
         size = torch.linalg.vector_norm(raw, dim=1)
         if bound is not None and bound.features is not None:
             size = torch.maximum(size, self._scale(images, raw))
         # Exact logits move by joint times ROUNDING; where pairs move far less, that many logits still are in doubt.
-        error = 0.01 * ROUNDING * joint + _RELATIVE * size
+        error = 0.01 * ROUNDING * joint + RELATIVE * size
         return ClassificationCertificate(
             images=images,
             logits=logits,
@@ -93,75 +71,42 @@ class ClassificationCertifier:
             bound=bound,
             p=self.p,
             error=error,
-            rounding=ROUNDING + _RELATIVE * float(size.max()) / joint,
+            rounding=ROUNDING + RELATIVE * float(size.max()) / joint,
             assumptions=self._assumptions(bound),
             versions=runtime.versions(),
             weights_hash=self.weights_hash,
             date=runtime.now(),
         )
 
-    @torch.no_grad()
     def _forward(self, images: Tensor) -> Tensor:
-        with runtime.exact_matmul(), torch.autocast(images.device.type, enabled=False):
-            logits = check_logits(self.model(images), _CALLER)
-        if logits.dtype != torch.float64:
-            raise errors.PrecisionError(
-                errors.explain(
-                    f"{_CALLER}: the model does not answer in the precision of its input",
-                    received=logits.dtype,
-                    expected="a float64 tensor of logits (B, K)",
-                    why="the rounding of the forward pass is only covered in float64",
-                    fix="remove casts, as .float(), from the model's forward",
-                )
-            )
+        answer = check_logits(self._run(self.model, images), self.caller)
+        logits = self._exact(answer, "logits (B, K)")
         if logits.shape[0] != images.shape[0]:
             raise errors.InputError(
                 errors.explain(
-                    f"{_CALLER}: the model does not answer for each image",
+                    f"{self.caller}: the model does not answer for each image",
                     received=f"{logits.shape[0]} rows of logits for {images.shape[0]} images",
                     expected="(B, K), one row an image",
                 )
             )
         return logits
 
-    @torch.no_grad()
     def _scale(self, images: Tensor, logits: Tensor) -> Tensor:
         """(B,) size of what the last layer adds up; checks that features and last layer give these very logits."""
         parts = split_of(self.model)
         assert parts is not None
-        with runtime.exact_matmul(), torch.autocast(images.device.type, enabled=False):
-            return agree(logits, parts[0](images), parts[1], _CALLER)
-
-    @torch.no_grad()
-    def _compare(self, images: Tensor, logits: Tensor) -> None:
-        """Check once that the model as given answers as its folded float64 copy does, up to float32 rounding."""
-        model, self._unchecked = self._unchecked, None
-        if model is None:
-            return
-        like = next((t for t in model.parameters() if t.is_floating_point()), torch.empty(0))
-        with runtime.exact_matmul(), torch.autocast(images.device.type, enabled=False):
-            own = model(images.to(like.dtype)).double()
-        difference = float((own - logits).abs().max()) if own.shape == logits.shape else float("nan")
-        if not difference <= 1e-3 * float(logits.abs().max()) + 1e-30:
-            raise errors.IntegrityError(
-                errors.explain(
-                    f"{_CALLER}: the folded float64 copy answers differently from the model",
-                    received=f"a largest difference of {difference:.3g}",
-                    expected="agreement up to float32 rounding",
-                    why="the certificate would be about another function",
-                    fix="remove code that depends on the type of layers, weights or tensors",
-                )
-            )
+        features = self._run(parts[0], images)
+        return self._run(lambda _: agree(logits, features, parts[1], self.caller), images)
 
     def _assumptions(self, bound: PairBound | None) -> tuple[str, ...]:
         if bound is None:
-            proof: tuple[str, ...] = ("the Lipschitz constant was given by the caller and not proven here",)
+            proof: tuple[str, ...] = (GIVEN,)
         else:
             features = () if bound.features is None else bound.features.assumptions
             proof = tuple(dict.fromkeys((*bound.joint.assumptions, *features)))
         return (
             *proof,
-            "the guarantee is for the folded weights in exact arithmetic, at this image size",
+            FOLDED,
             f"logits were computed in float64 with TF32 off; every radius is reduced by {ROUNDING:.1e}, and every "
             "difference of logits by their share of it, for their rounding",
             f"perturbations are measured by the l{self.p:g} norm of the whole image with values in [0, 1]; "
@@ -219,18 +164,3 @@ def classification(
         onelip.metrics.CertifiedAccuracy: many certificates as one data set.
     """
     return ClassificationCertifier(model, p=p, lipschitz=lipschitz)(images, targets)
-
-
-def _check_model(model: nn.Module) -> None:
-    checks.eval_mode(model, _CALLER)
-    for name, tensor in {**dict(model.named_parameters()), **dict(model.named_buffers())}.items():
-        if tensor.is_floating_point() and tensor.dtype not in (torch.float32, torch.float64):
-            raise errors.PrecisionError(
-                errors.explain(
-                    f"{_CALLER}: {name} has a precision that cannot be certified",
-                    received=tensor.dtype,
-                    expected="torch.float32 or torch.float64",
-                    why="rounding in half precision is as large as usual budgets",
-                    fix="certify the float32 weights: model.float() before half() was applied",
-                )
-            )

@@ -43,8 +43,8 @@ def _model(axes: Any, label: str, model: nn.Module, x: Tensor, y: Tensor) -> Non
     found = explain.counterfactual(model, x, overshoot=FAR, box=True)
     change = (found.boundary.double() - x.double()).mean(1)
     axes[0, 0].set_title(f"{label}\nsaliency", fontsize=8)
-    axes[0, 1].set_title("change to the boundary", fontsize=8)
-    axes[0, 2].set_title(f"{FAR:g} x the change", fontsize=8)
+    axes[0, 1].set_title("change", fontsize=8)
+    axes[0, 2].set_title(f"{FAR:g} x change", fontsize=8)
     for row in range(len(x)):
         axes[row, 0].imshow(maps[row], cmap="inferno")
         top = max(float(change[row].abs().max()), 1e-12)

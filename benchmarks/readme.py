@@ -231,6 +231,7 @@ def main() -> None:
         boxes.write_cards()
         tables["docs/detection.md"] = [boxes.detection, boxes.published, boxes.detection_details]
     if explained.known(["mnist", "fashion_mnist"]):
+        tables["README.md"].append(explained.classifiers)
         tables["docs/classification.md"] = [explained.classifiers, explained.counterfactuals]
         tables["docs/explain.md"] = [explained.attributions, explained.runway_maps]
         explained.write_cards()

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from onelip.oneclass.calibration import benjamini_hochberg, calibrate
-from onelip.oneclass.curves import CertifiedScores, ScoreCurve
+from onelip.oneclass.curves import ScoreCurve
 from onelip.oneclass.metrics import certified_aupr, certified_auroc, certified_f1, certified_tpr
+from onelip.oneclass.scores import CertifiedScores
 from onelip.oneclass.threshold import (
     Threshold,
     conformal_rank,

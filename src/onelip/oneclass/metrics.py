@@ -94,7 +94,8 @@ def certified_aupr(
     anomalies as one step, and is not monotone: an anomaly that rises to tie with another shares its step, and an
     attacker may break ties. The form above breaks them at worst (j instead of the end of the step), so it is never
     above the usual one, and it is monotone: raising anomalies raises each order statistic a_(j) or leaves it, lowering
-    normals adds to the F_j, and j / (j + F) falls in F.
+    normals adds to the F_j, and j / (j + F) falls in F. With attacker="normals" ties of anomalies stay, and count as
+    usual.
 
     Args:
         scores_normal: (n,) float64, high = normal.
@@ -108,7 +109,7 @@ def certified_aupr(
         (E,) float64; at eps = 0 the average precision of scikit-learn.
 
     Guarantee:
-        Sound lower bound of the average precision after any attack; the infimum, up to slack, if anomalies can move.
+        Sound lower bound of the average precision after any attack, attained up to ties and slack.
 
     Raises:
         InputError: as `certified_auroc`.

@@ -19,12 +19,16 @@ ATTACKERS = ("both", "normals", "anomalies")
 
 @dataclass(frozen=True, eq=False)
 class Reach:
-    """Sorted scores, and the sorted ends to which an attacker takes them; `plain` where nothing moves."""
+    """Sorted scores, and the sorted ends to which an attacker takes them.
+
+    `plain`: nothing moves; `still`: no anomaly moves.
+    """
 
     normal: Array
     low: Array
     high: Array
     plain: bool
+    still: bool
 
     @property
     def pairs(self) -> int:
@@ -63,7 +67,7 @@ class Scores:
             low = np.sort(inputs.moved(low, eps, self.lipschitz, self.slack, up=False), kind="stable")
         if eps > 0 and self.attacker != "normals":
             high = np.sort(inputs.moved(high, eps, self.lipschitz, self.slack, up=True), kind="stable")
-        return Reach(self.normal, low, high, eps == 0)
+        return Reach(self.normal, low, high, eps == 0, eps == 0 or self.attacker == "normals")
 
     def values(self, statistic: Statistic, eps: Array) -> Array:
         """(E,) float64: a statistic at each eps."""
@@ -84,10 +88,10 @@ def auroc_of(reach: Reach) -> float:
 
 
 def aupr_of(reach: Reach) -> float:
-    """Average precision; ties of anomalies are one step where nothing moves, and broken at worst elsewhere."""
+    """Average precision; ties of anomalies are one step where none moves, and broken at worst elsewhere."""
     false = np.searchsorted(reach.low, reach.high, side="right")
     order = np.arange(1, len(reach.high) + 1)
-    if reach.plain:
+    if reach.still:
         order = np.searchsorted(reach.high, reach.high, side="right")
     value = math.fsum(order / (order + false)) / len(order)
     # three roundings of 2^-53 each; a mean of ones is exact

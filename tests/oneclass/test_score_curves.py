@@ -94,7 +94,7 @@ def test_pictures_show_the_curves_and_their_bands():
     figure = curve.figure(SCORES.curve("auroc", EPS, attacker="normals"), labels=("both", "normals"))
     assert isinstance(figure, Figure)
     (axes,) = figure.axes
-    assert [line.get_ydata().tolist() for line in axes.lines][0] == curve.values.tolist()
+    assert axes.lines[0].get_ydata().tolist() == curve.values.tolist()
     assert len(axes.lines) == 2
     assert len(axes.collections) == 1  # the second has no draws
     assert [text.get_text() for text in axes.get_legend().get_texts()] == ["both", "normals"]
@@ -116,7 +116,7 @@ def test_scores_of_a_detector_come_from_one_call():
     for wrong in ([0, 1, 0], [0, 1, 2, 1], [0, -1, 1, 1]):
         with pytest.raises(InputError, match="anomalous"):
             CertifiedScores.of(toy, X, wrong)
-    with pytest.raises(InputError, match="scores_anomaly.*empty"):
+    with pytest.raises(InputError, match=r"scores_anomaly.*empty"):
         CertifiedScores.of(toy, X, [0, 0, 0, 0])
 
 

@@ -187,7 +187,7 @@ class SignedDistance(CertifiedDetector):
             )
         if self.prior != "auto":
             parse(self.prior)
-        self.n_seen_, self.n_fits_ = 0, 1
+        self.n_seen_, self.n_fits_, self._offered = 0, 1, 0
         self._reservoir = np.zeros((0, Z.shape[1]))
         choice = Choice("box" if self.prior == "auto" else self.prior, float(self.margin), float(self.lam))
         self.choices_: list[dict[str, Any]] = []
@@ -253,10 +253,11 @@ class SignedDistance(CertifiedDetector):
         """Reservoir sampling: every row seen so far is kept with the same probability."""
         room = _KEPT - len(self._reservoir)
         kept = np.concatenate((self._reservoir, Z[:room]))
-        self.n_seen_ += min(room, len(Z))
+        self.n_seen_ += len(Z)
+        self._offered += min(room, len(Z))
         for row in Z[room:]:
-            self.n_seen_ += 1
-            place = random.randint(self.n_seen_)
+            self._offered += 1
+            place = random.randint(self._offered)
             if place < _KEPT:
                 kept[place] = row
         self._reservoir = kept
@@ -295,7 +296,7 @@ class SignedDistance(CertifiedDetector):
         )
         nothing = np.zeros((0, len(arrays["low"])))
         self._prior = Prior(arrays["low"], arrays["high"], parse(self.prior_), arrays["spread"], nothing)
-        self._reservoir, self.n_seen_ = nothing, 0
+        self._reservoir, self._offered = nothing, 0
         self._a, self._b = self.network_.error()
 
     def module(self) -> torch.nn.Sequential:

@@ -56,7 +56,8 @@ class Network:
         """Return the same function as a float64 torch module in eval mode."""
         parts: list[nn.Module] = []
         for weight, bias in zip(self.weights, self.biases, strict=True):
-            layer = nn.Linear(weight.shape[1], weight.shape[0], dtype=torch.float64)
+            # an initialisation would draw from the global generator
+            layer = nn.utils.skip_init(nn.Linear, weight.shape[1], weight.shape[0], dtype=torch.float64)
             with torch.no_grad():
                 layer.weight.copy_(torch.from_numpy(weight))
                 layer.bias.copy_(torch.from_numpy(bias))
@@ -117,7 +118,7 @@ class Trainer:
 
     def refresh(self) -> None:
         """Orthonormalise once: for the sampler without, and for the loss with gradients."""
-        self._effective = [polar(weight) for weight in self.free]
+        self._effective = [*(polar(weight) for weight in self.free[:-1]), F.normalize(self.free[-1], dim=1)]
         self.frozen = [weight.detach() for weight in self._effective]
 
     def forward(self, z: Tensor) -> Tensor:

@@ -189,7 +189,7 @@ def test_the_reservoir_is_uniform_and_bounded():
     detector = small(steps=1, random_state=0).fit(rows(1500, 1))
     for seed in range(5):
         detector.partial_fit(rows(1500, 1, seed) + 1000)
-    kept = detector._reservoir
+    kept = detector._reservoir.rows
     assert len(kept) == 2000
     first = (kept[:, 0] < 500).mean()
     assert abs(first - 1 / 6) < 0.04

@@ -18,11 +18,11 @@ from ..core.errors import InputError, explain
 from .base import Array, CertifiedDetector
 from .network import Network, Trainer, one_thread
 from .priors import Prior, parse
+from .reservoir import Reservoir
 from .sampler import NewtonSampler, automatic_eta
 from .selection import Choice, choose
 
 _WARM = 0.12  # share of the steps before the sampler moves negatives
-_KEPT = 2000  # rows kept for partial_fit
 _AGAIN = 0.2  # steps and learning rate of partial_fit, relative to fit
 
 
@@ -144,7 +144,7 @@ class SignedDistance(CertifiedDetector):
         self._validate_params()
         Z = self._checked(X)
         random = self._random_again()
-        rows = np.concatenate((self._reservoir, Z))
+        rows = np.concatenate((self._reservoir.rows, Z))
         prior = self._prior
         if "marginals" in prior.names:
             prior = replace(prior, rows=rows)
@@ -152,10 +152,11 @@ class SignedDistance(CertifiedDetector):
         self.network_ = self._train(
             trainer, rows, random, Choice(self.prior_, self.margin_, self.lam_), prior=prior, again=True
         )
-        self._keep(Z, random)
-        self._finish(self._reservoir)
+        self._reservoir.offer(Z, random)
+        self.n_seen_ += len(Z)
+        self._finish(self._reservoir.rows)
         self.lipschitz_ = self._prove()
-        self._set_offset(self._reservoir)
+        self._set_offset(self._reservoir.rows)
         return self
 
     def gradient(self, X: ArrayLike) -> Array:
@@ -187,8 +188,7 @@ class SignedDistance(CertifiedDetector):
             )
         if self.prior != "auto":
             parse(self.prior)
-        self.n_seen_, self.n_fits_, self._offered = 0, 1, 0
-        self._reservoir = np.zeros((0, Z.shape[1]))
+        self.n_seen_, self.n_fits_ = len(Z), 1
         choice = Choice("box" if self.prior == "auto" else self.prior, float(self.margin), float(self.lam))
         self.choices_: list[dict[str, Any]] = []
         if self.select == "auto" or self.prior == "auto":
@@ -198,7 +198,7 @@ class SignedDistance(CertifiedDetector):
         with one_thread():
             trainer = Trainer.draw(Z.shape[1], self.width, self.depth, random)
         self.network_ = self._train(trainer, Z, random, choice, prior=self._prior)
-        self._keep(Z, random)
+        self._reservoir = Reservoir(Z.shape[1]).offer(Z, random)
         self._finish(Z)
 
     def _trial(self, Z: Array, choice: Choice, random: np.random.RandomState) -> Network:
@@ -249,19 +249,6 @@ class SignedDistance(CertifiedDetector):
         self._a, self._b = self.network_.error()
         self.gradient_norm_ = float(np.linalg.norm(self.network_.gradient(Z[:1000]), axis=1).mean())
 
-    def _keep(self, Z: Array, random: np.random.RandomState) -> None:
-        """Reservoir sampling: every row seen so far is kept with the same probability."""
-        room = _KEPT - len(self._reservoir)
-        kept = np.concatenate((self._reservoir, Z[:room]))
-        self.n_seen_ += len(Z)
-        self._offered += min(room, len(Z))
-        for row in Z[room:]:
-            self._offered += 1
-            place = random.randint(self._offered)
-            if place < _KEPT:
-                kept[place] = row
-        self._reservoir = kept
-
     def _random_again(self) -> np.random.RandomState:
         self.n_fits_ += 1
         if isinstance(self.random_state, Integral):
@@ -296,7 +283,7 @@ class SignedDistance(CertifiedDetector):
         )
         nothing = np.zeros((0, len(arrays["low"])))
         self._prior = Prior(arrays["low"], arrays["high"], parse(self.prior_), arrays["spread"], nothing)
-        self._reservoir, self._offered = nothing, 0
+        self._reservoir = Reservoir(len(arrays["low"]))
         self._a, self._b = self.network_.error()
 
     def module(self) -> torch.nn.Sequential:

@@ -26,12 +26,13 @@ class CertifiedOCSVM(CertifiedDetector):
 
     Args:
         nu: upper bound of the share of training rows outside, in (0, 1].
+            Small ones leave few support vectors, at the border, where scores are low and certificates weak.
         gamma: "scale", `1 / (d * variance)` of the standardised rows, or a number > 0.
         contamination, standardize: see `CertifiedDetector`.
 
     Example:
         >>> X = np.random.RandomState(0).normal(size=(200, 2))
-        >>> detector = CertifiedOCSVM(nu=0.1).fit(X)
+        >>> detector = CertifiedOCSVM().fit(X)
         >>> detector.predict([[0, 0], [6, 6]])
         array([ 1, -1])
 
@@ -46,7 +47,7 @@ class CertifiedOCSVM(CertifiedDetector):
 
     def __init__(
         self,
-        nu: float = 0.1,
+        nu: float = 0.5,
         gamma: float | str = "scale",
         *,
         contamination: float | str = "auto",

@@ -31,9 +31,8 @@ class Reservoir:
         self.rows = np.concatenate((self.rows, Z[:room]))
         self.offered += min(room, len(Z))
         rest = Z[room:]
-        places = (
-            random.randint(np.arange(self.offered + 1, self.offered + 1 + len(rest))) if len(rest) else []
-        )
+        seen = np.arange(self.offered + 1, self.offered + 1 + len(rest))
+        places = (random.random_sample(len(rest)) * seen).astype(np.int64)
         for row, place in zip(rest, places, strict=True):
             if place < self.size:
                 self.rows[place] = row

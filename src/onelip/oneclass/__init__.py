@@ -1,11 +1,21 @@
-"""One-class anomaly detection with proven scores: certified metrics, thresholds that hold under attack."""
+"""One-class anomaly detection with certificates: Lipschitz scores, certified metrics, thresholds that hold under attack."""
 
 from __future__ import annotations
 
+from onelip.oneclass.base import CertifiedDetector
 from onelip.oneclass.calibration import benjamini_hochberg, calibrate
 from onelip.oneclass.curves import ScoreCurve
+from onelip.oneclass.distance import SignedDistance
+from onelip.oneclass.ensemble import CertifiedEnsemble
+from onelip.oneclass.knn import CertifiedKNN
 from onelip.oneclass.metrics import certified_aupr, certified_auroc, certified_f1, certified_tpr
+from onelip.oneclass.network import Network
+from onelip.oneclass.ocsvm import CertifiedOCSVM
+from onelip.oneclass.priors import Prior
+from onelip.oneclass.pyod import as_pyod
+from onelip.oneclass.sampler import NewtonSampler
 from onelip.oneclass.scores import CertifiedScores
+from onelip.oneclass.storage import load
 from onelip.oneclass.threshold import (
     Threshold,
     conformal_rank,
@@ -16,9 +26,18 @@ from onelip.oneclass.threshold import (
 )
 
 __all__ = [
+    "CertifiedDetector",
+    "CertifiedEnsemble",
+    "CertifiedKNN",
+    "CertifiedOCSVM",
     "CertifiedScores",
+    "Network",
+    "NewtonSampler",
+    "Prior",
     "ScoreCurve",
+    "SignedDistance",
     "Threshold",
+    "as_pyod",
     "benjamini_hochberg",
     "calibrate",
     "certified_aupr",
@@ -28,6 +47,7 @@ __all__ = [
     "conformal_rank",
     "conformal_threshold",
     "false_alarm_bound",
+    "load",
     "robust_pvalues",
     "smallest_calibration",
 ]

@@ -1,4 +1,4 @@
-"""One-class anomaly detection with certificates: Lipschitz scores, certified metrics, thresholds that hold under attack."""
+"""One-class anomaly detection: Lipschitz scores, certified metrics, and thresholds that hold under attack."""
 
 from __future__ import annotations
 

@@ -10,7 +10,7 @@ from onelip.core.errors import InputError
 from onelip.oneclass import CertifiedKNN, NewtonSampler, Prior, SignedDistance
 from onelip.oneclass.network import Trainer, hkr
 from onelip.oneclass.sampler import automatic_eta
-from onelip.oneclass.selection import LAMBDAS, MARGINS, PRIORS, Choice, certified_mass_volume, choose
+from onelip.oneclass.selection import GAIN, LAMBDAS, MARGINS, PRIORS, Choice, certified_mass_volume, choose
 
 
 def linear(w, b):
@@ -178,20 +178,20 @@ def test_mass_volume_counts_pairs():
 
 
 def test_the_best_option_is_found():
-    wanted = Choice(PRIORS[2], MARGINS[1], LAMBDAS[2])
+    wanted = Choice(PRIORS[2], MARGINS[1], LAMBDAS[1])
     calls = []
 
     def trial(Z, choice, random):
         calls.append((len(Z), choice, random.randint(1000)))
         pairs = zip(astuple(choice), astuple(wanted), strict=True)
         right = sum(a == b for a, b in pairs)
-        return lambda rows: -np.linalg.norm(rows, axis=1) * right
+        return lambda rows: -np.linalg.norm(rows, axis=1) * 4**right
 
     Z = np.random.RandomState(0).normal(size=(80, 3))
     start = Choice("box", 0.05, 10.0)
     best, records = choose(trial, Z, start, np.random.RandomState(0))
     assert best == wanted
-    assert len(records) == len(calls) == len({call[1] for call in calls}) == 8
+    assert len(records) == len(calls) == len({call[1] for call in calls}) == 6
     assert {(n, seed) for n, _, seed in calls} == {(60, calls[0][2])}
     assert max(records, key=lambda r: r["score"])["lam"] == wanted.lam
     only, _ = choose(trial, Z, start, np.random.RandomState(0), only_prior=True)
@@ -202,9 +202,10 @@ def test_choosing_in_a_fit():
     X = np.random.RandomState(0).normal(size=(100, 4))
     options = {"steps": 10, "width": 8, "random_state": 0}
     chosen = SignedDistance(select="auto", **options).fit(X)
-    assert len(chosen.choices_) >= 6
-    best = max(chosen.choices_, key=lambda record: record["score"])
-    assert (chosen.prior_, chosen.margin_, chosen.lam_) == (best["prior"], best["margin"], best["lam"])
+    assert len(chosen.choices_) >= 5
+    scores = {(r["prior"], r["margin"], r["lam"]): r["score"] for r in chosen.choices_}
+    assert scores[chosen.prior_, chosen.margin_, chosen.lam_] >= max(scores.values()) - 3 * GAIN
+    assert scores[chosen.prior_, chosen.margin_, chosen.lam_] >= scores["box", 0.05, 10.0]
     prior = SignedDistance(prior="auto", margin=0.3, **options).fit(X)
     assert {record["margin"] for record in prior.choices_} == {prior.margin_} == {0.3}
     assert {record["prior"] for record in prior.choices_} == set(PRIORS)

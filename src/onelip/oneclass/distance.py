@@ -52,7 +52,7 @@ class SignedDistance(CertifiedDetector):
         two_sided: pull negatives inside the support back out, to level -m: larger recall at 0 in 2-D, and slower
             elsewhere.
         select: "auto" chooses prior, margin and lam by the certified area over the mass-volume curve of held-out
-            training rows; no anomalies are used. About four times the time of a fit.
+            training rows; no anomalies are used. Four times the time of a fit. Pays where there are many features.
         contamination, standardize: see `CertifiedDetector`.
         random_state: the same number gives bitwise the same fit on the same machine.
 

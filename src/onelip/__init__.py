@@ -25,6 +25,7 @@ if TYPE_CHECKING:
         layers,
         metrics,
         models,
+        oneclass,
         report,
         smoothing,
         testing,
@@ -34,11 +35,13 @@ if TYPE_CHECKING:
     from .core.errors import OnelipError, UnknownLayerError
     from .layers.fold import fold
     from .models import export_onnx, load, pretrained
+    from .oneclass import SignedDistance
 
 # Public name -> the module that holds it. A name equal to the module's last part is the module itself.
 _PUBLIC = {
     "Bound": "onelip.bounds",
     "OnelipError": "onelip.core.errors",
+    "SignedDistance": "onelip.oneclass",
     "Step": "onelip.bounds",
     "UnknownLayerError": "onelip.core.errors",
     "attacks": "onelip.attacks",
@@ -54,6 +57,7 @@ _PUBLIC = {
     "load": "onelip.models",
     "metrics": "onelip.metrics",
     "models": "onelip.models",
+    "oneclass": "onelip.oneclass",
     "pretrained": "onelip.models",
     "report": "onelip.report",
     "rule": "onelip.bounds",
@@ -65,6 +69,7 @@ _PUBLIC = {
 __all__ = [
     "Bound",
     "OnelipError",
+    "SignedDistance",
     "Step",
     "UnknownLayerError",
     "__version__",
@@ -81,6 +86,7 @@ __all__ = [
     "load",
     "metrics",
     "models",
+    "oneclass",
     "pretrained",
     "report",
     "rule",

@@ -7,6 +7,7 @@ import sys
 import typer
 
 from onelip.apps import attack, certify, compare, data, demo, export, info, report, train
+from onelip.apps.anomaly import command as anomaly
 from onelip.apps.arguments import join_lists
 from onelip.apps.common import INTERRUPTED, fail
 
@@ -24,6 +25,7 @@ app.command("train")(train.train)
 app.command("certify")(certify.certify)
 app.command("attack")(attack.attack)
 app.command("compare")(compare.compare)
+app.add_typer(anomaly.app, name="anomaly")
 app.command("report")(report.report)
 app.command("demo")(demo.demo)
 app.command("export")(export.export)

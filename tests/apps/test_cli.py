@@ -28,6 +28,9 @@ COMMANDS = [
     "compare",
     "report",
     "demo",
+    "anomaly fit",
+    "anomaly score",
+    "anomaly report",
     "export",
 ]
 KEYS = ["accuracy", "stability", "fnr:0"]

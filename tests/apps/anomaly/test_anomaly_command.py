@@ -341,6 +341,24 @@ def test_bad_options_of_fit(call, labelled, tmp_path, words, parts):
     assert not (tmp_path / "r").exists()
 
 
+def test_what_cannot_be_written(call, labelled, fitted, plain, tmp_path):
+    (tmp_path / "file").write_text("")
+    refused(call("fit", labelled, "--detector", "knn", "--out", tmp_path / "file"), "could not write")
+    refused(call("score", fitted[0], plain, "--out", tmp_path / "file" / "s.csv"), "could not be written")
+
+
+def test_ensembles_score_and_report_too(call, rows, tmp_path):
+    X, labels = rows
+    both = oneclass.CertifiedEnsemble([oneclass.CertifiedKNN(), oneclass.CertifiedOCSVM()]).fit(X)
+    both.save(tmp_path / "mine")
+    np.savez(tmp_path / "d.npz", X=X, y=labels)
+    done = call("score", tmp_path / "mine", tmp_path / "d.npz", "--out", tmp_path / "s.csv")
+    assert done.returncode == 0, done.stderr
+    np.testing.assert_allclose(columns(tmp_path / "s.csv")["score"], both.score_samples(X), rtol=1e-12)
+    assert call("report", tmp_path / "s.csv").returncode == 0
+    assert "CertifiedEnsemble" in (tmp_path / "s.html").read_text()
+
+
 def test_no_column_is_left(call, labelled, tmp_path):
     drop = [word for name in NAMES for word in ("--drop", name)]
     refused(call("fit", labelled, "--label", "bad", *drop, "--out", tmp_path / "r"), "no columns left")

@@ -6,6 +6,7 @@ import csv
 import io
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 
@@ -47,7 +48,7 @@ class Csv:
         total, start = self.path.stat().st_size, 0
         places = [self.columns.index(name) for name in names]
         try:
-            with self._opened() as file:
+            with self.path.open("rb") as raw, self._opened(raw) as file:
                 rows = self._counted(self._rows(file))
                 next(rows)
                 while some := list(_first(rows, size)):
@@ -56,7 +57,7 @@ class Csv:
                     if label is not None:
                         place = self.columns.index(label)
                         labels = as_labels(self.path, [row[place] for row in some], label, start)
-                    share = min(1.0, file.buffer.tell() / total)
+                    share = min(1.0, raw.tell() / total)
                     yield Block(start, finite(self.path, values, names, start), labels, share)
                     start += len(some)
         except (UnicodeDecodeError, csv.Error, OSError) as error:
@@ -64,8 +65,8 @@ class Csv:
         if not start:
             raise no_rows(self.path)
 
-    def _opened(self) -> io.TextIOWrapper:
-        return io.TextIOWrapper(self.path.open("rb"), encoding="utf-8-sig", newline="")
+    def _opened(self, raw: BinaryIO | None = None) -> io.TextIOWrapper:
+        return io.TextIOWrapper(raw or self.path.open("rb"), encoding="utf-8-sig", newline="")
 
     def _rows(self, file: io.TextIOWrapper) -> Iterator[list[str]]:
         return csv.reader(file, delimiter=self._delimiter, strict=True)

@@ -8,6 +8,7 @@ from typing import Any
 from onelip.apps.anomaly.stored import Stored
 from onelip.apps.runs import short_name
 from onelip.core import runtime
+from onelip.oneclass.storage import describe
 
 EPS = (0.0, 0.05, 0.1, 0.2, 0.5)  # of the tables, in standardised units
 
@@ -30,7 +31,6 @@ def head(step: str, command: str, python: str, seed: int, found: Stored, path: s
         path: its folder.
     """
     detector, threshold = found.detector, found.threshold
-    options = {k: v for k, v in detector.get_params(deep=False).items() if k != "random_state"}
     return {
         "kind": "anomaly",
         "step": step,
@@ -46,7 +46,7 @@ def head(step: str, command: str, python: str, seed: int, found: Stored, path: s
             "path": path,
             "sha256": found.sha256,
             "detector": type(detector).__name__,
-            "options": options,
+            "options": describe(detector)["options"],
             "features": int(detector.n_features_in_),
             "names": None if found.names is None else list(found.names),
         },

@@ -56,7 +56,7 @@ def write(
     Raises:
         StorageError: it could not be written.
     """
-    with suppress(FileNotFoundError):
+    with suppress(OSError):  # where it stays, `read` says that it is of another model
         (out / CALIBRATION).unlink()
     detector.save(out / "model")
     if threshold is not None and calibration is not None:

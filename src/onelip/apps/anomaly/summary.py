@@ -105,8 +105,8 @@ class Summary:
             self.anomalies += int(labels.sum())
             self._kept.append((scores, labels.astype(bool)))
         few = np.argsort(scores, kind="stable")[:TOP]
-        mine = np.column_stack((few + start, scores[few], X[few]))
-        both = mine if self._top is None else np.concatenate((self._top, mine))
+        mine: Array = np.column_stack((few + start, scores[few], X[few]))
+        both: Array = mine if self._top is None else np.concatenate((self._top, mine))
         self._top = both[np.argsort(both[:, 1], kind="stable")[:TOP]]
 
     def to_dict(self, names: Sequence[str]) -> dict[str, Any]:
@@ -132,7 +132,8 @@ class Summary:
         if not self.anomalies or self.anomalies == sum(len(s) for s, _ in self._kept):
             return None
         scores, labels = (np.concatenate(part) for part in zip(*self._kept, strict=True))
-        found = CertifiedScores(scores[~labels], scores[labels], self.detector.lipschitz_)
+        constant = max(self.detector.lipschitz_, np.finfo(float).tiny)  # 0 for a score that never changes
+        found = CertifiedScores(scores[~labels], scores[labels], constant)
         options: dict[str, dict[str, Any]] = {
             "auroc": {},
             "aupr": {},

@@ -29,6 +29,9 @@ COMMANDS = [
     "explain",
     "report",
     "demo",
+    "anomaly fit",
+    "anomaly score",
+    "anomaly report",
     "export",
 ]
 KEYS = ["accuracy", "stability", "fnr:0"]

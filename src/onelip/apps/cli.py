@@ -7,6 +7,7 @@ import sys
 import typer
 
 from onelip.apps import attack, certify, compare, data, demo, explain, export, info, report, train
+from onelip.apps.anomaly import command as anomaly
 from onelip.apps.arguments import join_lists
 from onelip.apps.common import INTERRUPTED, fail
 
@@ -25,6 +26,7 @@ app.command("certify")(certify.certify)
 app.command("attack")(attack.attack)
 app.command("compare")(compare.compare)
 app.command("explain")(explain.explain)
+app.add_typer(anomaly.app, name="anomaly")
 app.command("report")(report.report)
 app.command("demo")(demo.demo)
 app.command("export")(export.export)

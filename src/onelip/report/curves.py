@@ -5,12 +5,12 @@ from __future__ import annotations
 import io
 import itertools
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from onelip.report.lines import Line
 
-_INK = "#010203"  # replaced by currentColor, so that the picture follows light and dark pages
+INK = "#010203"  # replaced by currentColor, so that the picture follows light and dark pages
 WIDE, NARROW = (8.2, 3.9), (4.4, 3.4)  # for a desk and for a telephone, in inches
 
 
@@ -25,6 +25,29 @@ def curve_svg(lines: Sequence[Line], norms: Sequence[str], *, size: tuple[float,
     Returns:
         An `<svg>` element.
     """
+
+    def draw(axes: Any) -> None:
+        for line in lines:
+            _draw(axes, line)
+        axes.set_xlabel(f"eps (l{'/'.join(norms)} norm of the perturbation)")
+        axes.set_ylabel("certified" if not any(line.attacked for line in lines) else "certified and attacked")
+        axes.set_ylim(0, 1.02)
+        _stretch(axes, lines)
+        axes.grid(color=INK, alpha=0.12, linewidth=0.8)
+
+    return themed_svg(draw, size)
+
+
+def themed_svg(draw: Callable[[Any], None], size: tuple[float, float] = WIDE) -> str:
+    """Picture of one pair of axes, whose ink (`INK`) is the text colour of its page.
+
+    Args:
+        draw: draws on the axes.
+        size: width and height in inches.
+
+    Returns:
+        An `<svg>` element.
+    """
     from matplotlib import rc_context
     from matplotlib.figure import Figure
 
@@ -34,18 +57,12 @@ def curve_svg(lines: Sequence[Line], norms: Sequence[str], *, size: tuple[float,
         "svg.hashsalt": f"onelip{size}",
         "font.family": "sans-serif",
         "font.size": 11,
-        **dict.fromkeys(colours, _INK),
+        **dict.fromkeys(colours, INK),
     }
     with rc_context(settings):
         figure = Figure(figsize=size, layout="constrained")
         axes = figure.subplots()
-        for line in lines:
-            _draw(axes, line)
-        axes.set_xlabel(f"eps (l{'/'.join(norms)} norm of the perturbation)")
-        axes.set_ylabel("certified" if not any(line.attacked for line in lines) else "certified and attacked")
-        axes.set_ylim(0, 1.02)
-        _stretch(axes, lines)
-        axes.grid(color=_INK, alpha=0.12, linewidth=0.8)
+        draw(axes)
         axes.spines[["top", "right"]].set_visible(False)
         buffer = io.StringIO()
         figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
@@ -100,7 +117,7 @@ def _shade(axes: Any, line: Line) -> None:
 
 def _inline(svg: str) -> str:
     start = svg.index("<svg")
-    body = svg[start:].replace(_INK, "currentColor")
+    body = svg[start:].replace(INK, "currentColor")
     body = re.sub(r'(<svg[^>]*?) width="[^"]*"', r"\1", body, count=1)
     body = re.sub(r'(<svg[^>]*?) height="[^"]*"', r"\1", body, count=1)
     return re.sub(r"<metadata>.*?</metadata>", "", body, flags=re.DOTALL)

@@ -19,7 +19,7 @@ from onelip.report.lines import NAMES, averaged, lines
 from onelip.report.merge import merge
 from onelip.report.schema import lacking
 
-_TEMPLATES = Path(__file__).parent / "templates"
+TEMPLATES = Path(__file__).parent / "templates"
 
 
 def read(folder: str | Path) -> dict[str, Any]:
@@ -71,15 +71,15 @@ def render(
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     environment = Environment(
-        loader=FileSystemLoader(_TEMPLATES),
+        loader=FileSystemLoader(TEMPLATES),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
     environment.filters.update(
-        share=_share,
-        share_up=_share_up,
+        share=share,
+        share_up=share_up,
         up=_up,
         down=_down,
         plain=_number,
@@ -92,7 +92,7 @@ def render(
     )
     runs = [_with_pictures(run) for run in merge(results)]
     for run in runs:
-        run["figures"] = figures(run, curves, _share, _share_up)
+        run["figures"] = figures(run, curves, share, share_up)
     drawn = lines(runs, curves)
     norms = sorted({str(run["p"]).removesuffix(".0") for run in runs})
     return environment.get_template("report.html.j2").render(
@@ -102,7 +102,7 @@ def render(
         lines=drawn,
         wide=curve_svg(drawn, norms, size=WIDE) if drawn else "",
         narrow=curve_svg(drawn, norms, size=NARROW) if drawn else "",
-        style=(_TEMPLATES / "report.css").read_text(encoding="utf-8"),
+        style=(TEMPLATES / "report.css").read_text(encoding="utf-8"),
     )
 
 
@@ -156,12 +156,12 @@ def _picture(picture: dict[str, Any]) -> dict[str, str]:
     return {"source": f"data:image/png;base64,{content}", "caption": str(picture.get("caption", ""))}
 
 
-def _share(value: float | None) -> str:
+def share(value: float | None) -> str:
     """A certified or clean share in per cent, rounded down; a dash where it is undefined."""
     return "-" if value is None else f"{math.floor(value * 1e4 + 1e-9) / 100:.2f} %"
 
 
-def _share_up(value: float | None) -> str:
+def share_up(value: float | None) -> str:
     """The same rounded up, for attacked values and for certified error rates."""
     return "-" if value is None else f"{math.ceil(value * 1e4 - 1e-9) / 100:.2f} %"
 

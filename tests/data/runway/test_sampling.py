@@ -27,7 +27,7 @@ def test_pulses_are_the_numeric_integral_of_the_train(c, start, period, part, w)
     on = part * period
     inside = np.mod(window(c, w) - start, period) < on
     share = float(pulses(np.float32([c]), np.float32([w]), period=period, on=on, start=start)[0])
-    # float32 places of up to 100 m are off by 4e-6 m: that is felt beside a window of 5 cm; and each pulse is counted to
+    # float32 places of up to 100 m are off by 4e-6 m: that is felt beside a window of 5 cm; each pulse is counted to
     # one step, with the same sign for all of them where the period is a whole number of steps
     assert share == pytest.approx(inside.mean(), abs=2e-3 + (w / period + 1) / SAMPLES)
 

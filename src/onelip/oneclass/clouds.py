@@ -34,9 +34,9 @@ def _blob(count: int, noise: float, random: np.random.Generator) -> Array:
 
 def _moons(count: int, noise: float, random: np.random.Generator) -> Array:
     half = count // 2
-    upper = _arc(half, 0.0, np.pi, random) - [0.5, 0.25]
-    lower = _arc(count - half, np.pi, 2 * np.pi, random) + [0.5, 0.25]
-    rows: Array = np.concatenate((upper, lower))
+    apart = np.array([0.5, 0.25])
+    upper, lower = _arc(half, 0.0, np.pi, random), _arc(count - half, np.pi, 2 * np.pi, random)
+    rows: Array = np.concatenate((upper - apart, lower + apart))
     return rows + noise * random.standard_normal((count, 2))
 
 

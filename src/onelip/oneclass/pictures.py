@@ -131,8 +131,8 @@ def contribution_bars(
     """Draw which features make one row abnormal, and where each would have to go for the row to be normal.
 
     Bars are `detector.contributions`, which follow -grad f and sum to `-decision`; the labels give the value of the
-    feature and, after the arrow, its value at the first-order way to the threshold `x - decision * scale_ * g / ||g||^2`
-    (g in standardised units). Estimate: the gradient is local.
+    feature and, after the arrow, its value at the end of the first-order way to the threshold,
+    `x - decision * scale_ * g / ||g||^2` (g in standardised units). Estimate: the gradient is local.
 
     Args:
         detector: a fitted `SignedDistance` (needs `contributions` and `gradient`).
@@ -244,9 +244,9 @@ def _canvas(axes: Any, size: tuple[float, float]) -> tuple[Figure, Any]:
 def _view(detector: Any, rows: Array, pad: float) -> list[tuple[float, float]]:
     """Return the ends of both axes: a square in standardised units."""
     low, high = rows.min(axis=0), rows.max(axis=0)
-    unit = np.asarray(getattr(detector, "scale_", rows.std(axis=0)), dtype=np.float64)
+    unit: Array = np.asarray(getattr(detector, "scale_", rows.std(axis=0)), dtype=np.float64)
     unit = np.where(unit > 0, unit, 1.0)
-    half = max(float(((high - low) / unit).max()), 1e-9) * (0.5 + pad) * unit
+    half: Array = max(float(((high - low) / unit).max()), 1e-9) * (0.5 + pad) * unit
     middle = (low + high) / 2
     return [(float(c - h), float(c + h)) for c, h in zip(middle, half, strict=True)]
 

@@ -94,7 +94,7 @@ def main() -> None:
     parser.add_argument("--meshes", type=Path, help="folder for the surfaces, .obj, .off and .ply")
     parser.add_argument("--out", type=Path, default=IMAGE)
     options = parser.parse_args()
-    figure = Figure(figsize=(13.5, 8), layout="constrained")
+    figure = Figure(figsize=(13.5, 7.4), layout="constrained")
     rows = {}
     for place, name in enumerate(options.shapes, 1):
         shape, start = SHAPES[name], time.process_time()

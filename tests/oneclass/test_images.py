@@ -35,7 +35,8 @@ def detector():
 
 def test_it_separates_and_its_constant_is_proven(detector):
     normal, odd = crosses(80, 1), others(80)
-    auroc = certified_auroc(detector.score_samples(normal), detector.score_samples(odd), [0.0, 0.1], detector.lipschitz_)
+    scores = detector.score_samples(normal), detector.score_samples(odd)
+    auroc = certified_auroc(*scores, [0.0, 0.1], detector.lipschitz_)
     assert auroc[0] > 0.95
     assert 0 < auroc[1] <= auroc[0]
     assert detector.lipschitz_ == pytest.approx(1, abs=1e-4)

@@ -109,4 +109,5 @@ def _ascend(
 
 
 def _norm(t: Tensor) -> Tensor:
-    return t.flatten(1).norm(dim=1).clamp_min(1e-30)[:, None, None, None]
+    norms: Tensor = torch.linalg.vector_norm(t.flatten(1), dim=1)
+    return norms.clamp_min(1e-30)[:, None, None, None]

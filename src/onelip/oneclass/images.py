@@ -170,6 +170,7 @@ class ImageSignedDistance(CertifiedDetector):
 
     def _validated(self, X: Any, *, reset: bool) -> Array:
         array = np.asarray(X)
+        size: tuple[int, ...] | None
         if array.ndim in (3, 4):
             size = (1, *array.shape[1:]) if array.ndim == 3 else array.shape[1:]
             wanted = self._given() if reset else self.image_size_
@@ -207,8 +208,8 @@ class ImageSignedDistance(CertifiedDetector):
     def _given(self) -> tuple[int, ...] | None:
         if self.image_size is None:
             return None
-        size = tuple(self.image_size)
-        if len(size) != 3 or not all(isinstance(n, Integral) and n > 0 for n in size):
+        size: tuple[Any, ...] = tuple(self.image_size)
+        if len(size) != 3 or not all(isinstance(n, int | np.integer) and n > 0 for n in size):
             raise InputError(
                 explain("no size of pictures", received=size, expected="(C, H, W), integers > 0")
             )

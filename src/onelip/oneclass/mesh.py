@@ -105,13 +105,16 @@ class Mesh:
             *self.vertices.T,
             triangles=self.faces,
             color=colour,
-            lightsource=LightSource(azdeg=300, altdeg=50),
+            lightsource=LightSource(azdeg=225, altdeg=60),
             linewidth=0,
             antialiased=False,
         )
         drawn.set_edgecolor("face")
         low, high = self.vertices.min(axis=0), self.vertices.max(axis=0)
-        axes.set_box_aspect(np.maximum(high - low, 1e-9))
+        for k, name in enumerate("xyz"):
+            getattr(axes, f"set_{name}lim")(low[k], high[k])
+        axes.set_proj_type("ortho")
+        axes.set_box_aspect(np.maximum(high - low, 1e-9), zoom=1.3)
         axes.view_init(*view)
         axes.set_axis_off()
         drawn_on: Figure = axes.figure

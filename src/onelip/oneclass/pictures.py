@@ -292,9 +292,7 @@ def _contours(
 def _arrows(axes: Any, x: Array, y: Array, score: Array) -> None:
     # central differences of the drawn grid serve any detector
     up, right = np.gradient(score, y[:, 0], x[0], edge_order=1)
+    way = np.stack((right, up)) / np.maximum(np.sqrt(right**2 + up**2), 1e-12)
     every = max(1, len(x) // 14)
     part = (slice(every // 2, None, every),) * 2
-    length = np.maximum(np.hypot(right, up), 1e-12)[part]
-    axes.quiver(
-        x[part], y[part], right[part] / length, up[part] / length, color=INK, alpha=0.55, scale=32, width=3e-3
-    )
+    axes.quiver(x[part], y[part], *way[:, *part], color=INK, alpha=0.55, scale=32, width=3e-3)

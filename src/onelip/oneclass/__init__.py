@@ -7,6 +7,7 @@ from onelip.oneclass.calibration import benjamini_hochberg, calibrate
 from onelip.oneclass.curves import ScoreCurve
 from onelip.oneclass.distance import SignedDistance
 from onelip.oneclass.ensemble import CertifiedEnsemble
+from onelip.oneclass.images import ImageSignedDistance
 from onelip.oneclass.knn import CertifiedKNN
 from onelip.oneclass.metrics import certified_aupr, certified_auroc, certified_f1, certified_tpr
 from onelip.oneclass.network import Network
@@ -31,6 +32,7 @@ __all__ = [
     "CertifiedKNN",
     "CertifiedOCSVM",
     "CertifiedScores",
+    "ImageSignedDistance",
     "Network",
     "NewtonSampler",
     "Prior",

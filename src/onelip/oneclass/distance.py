@@ -131,6 +131,9 @@ class SignedDistance(CertifiedDetector):
 
     network_: Network
     n_seen_: int
+    _outside: Array | None = (
+        None  # points known to be no support, in standardised units, to draw negatives from
+    )
 
     def partial_fit(self, X: ArrayLike, y: object = None) -> Self:
         """Go on learning from more normal rows, with the scaling, the box and the options of the first fit.
@@ -195,6 +198,8 @@ class SignedDistance(CertifiedDetector):
             choice, self.choices_ = choose(self._trial, Z, choice, random, only_prior=self.select != "auto")
         self.prior_, self.margin_, self.lam_ = choice.prior, choice.margin, choice.lam
         self._prior = Prior.around(Z, choice.prior, self.pad)
+        if self._outside is not None:
+            self._prior = replace(self._prior, names=("given",), rows=self._outside)
         with one_thread():
             trainer = Trainer.draw(Z.shape[1], self.width, self.depth, random)
         self.network_ = self._train(trainer, Z, random, choice, prior=self._prior)

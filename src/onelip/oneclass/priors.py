@@ -26,7 +26,8 @@ class Prior:
             constant features get negatives too).
         names: the parts, of equal weight.
         spread: (d,) deviations of `gauss`.
-        rows: (n, d) training values of `marginals`, (0, d) if unused.
+        rows: (n, d) training values of `marginals`, (0, d) if unused; points to draw from, for the part "given", which
+            has no name for users.
     """
 
     low: Array
@@ -69,6 +70,9 @@ class Prior:
             return self.low + (self.high - self.low) * random.random_sample((count, d))
         if name == "gauss":
             return self.spread * random.standard_normal((count, d))
+        if name == "given":
+            given: Array = self.rows[random.randint(len(self.rows), size=count)]
+            return given
         drawn = self.rows[random.randint(len(self.rows), size=(count, d)), np.arange(d)]
         stretched: Array = drawn * random.uniform(1, 2, size=(count, 1))
         return stretched

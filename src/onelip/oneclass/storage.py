@@ -20,6 +20,7 @@ from ..core.files import atomic_folder, read_json, write_json
 from .base import Array, CertifiedDetector
 from .distance import SignedDistance
 from .ensemble import CertifiedEnsemble
+from .images import ImageSignedDistance
 from .knn import CertifiedKNN
 from .ocsvm import CertifiedOCSVM
 
@@ -28,7 +29,8 @@ ARRAYS, RECORD = "detector.safetensors", "detector.json"
 SLACK = 1e-6  # a constant may differ in its last digits between versions of torch
 _KEYS = {"format", "onelip", "detector", "arrays_sha256", "sha256"}
 _CLASSES: dict[str, type[CertifiedDetector]] = {
-    cls.__name__: cls for cls in (SignedDistance, CertifiedKNN, CertifiedOCSVM, CertifiedEnsemble)
+    cls.__name__: cls
+    for cls in (SignedDistance, CertifiedKNN, CertifiedOCSVM, CertifiedEnsemble, ImageSignedDistance)
 }
 
 
@@ -160,6 +162,8 @@ def _option(key: str, value: Any) -> Any:
         ]
     if key == "weights" and value is not None:
         return [float(each) for each in value]
+    if key in ("widths", "hidden", "image_size") and value is not None:
+        return [int(each) for each in value]
     if isinstance(value, bool | np.bool_):
         return bool(value)
     if isinstance(value, Integral):

@@ -127,7 +127,9 @@ def test_shapes_mean_the_same(detector):
     x = crosses(5, 7)
     assert np.array_equal(detector.score_samples(x), detector.score_samples(x[:, None]))
     assert np.array_equal(detector.score_samples(x), detector.score_samples(x.reshape(5, -1)))
-    flat = ImageSignedDistance(**{**OPTIONS, "steps": 1}, image_size=(1, 9, 10), random_state=0).fit(x.reshape(5, -1))
+    flat = ImageSignedDistance(**{**OPTIONS, "steps": 1}, image_size=(1, 9, 10), random_state=0).fit(
+        x.reshape(5, -1)
+    )
     assert flat.image_size_ == (1, 9, 10)
     colour = ImageSignedDistance(**{**OPTIONS, "steps": 1}, random_state=0).fit(np.stack([x] * 3, axis=1))
     assert colour.gradient(np.stack([x] * 3, axis=1)).shape == (5, 3, 9, 10)

@@ -99,8 +99,8 @@ class ImageSignedDistance(CertifiedDetector):
         widths: Sequence[int] = (16, 32),
         hidden: Sequence[int] = (64,),
         repeats: int = 1,
-        steps: int = 300,
-        batch_size: int = 128,
+        steps: int = 200,
+        batch_size: int = 64,
         lr: float = 5e-3,
         newton_steps: int = 8,
         eta: float = 8.0,
@@ -180,10 +180,10 @@ class ImageSignedDistance(CertifiedDetector):
                         "pictures of another size", received=tuple(size), expected=f"(C, H, W) = {wanted}"
                     )
                 )
-            array = array.reshape(len(array), -1)
+            X = array.reshape(len(array), -1)
         else:
             size = self._given() if reset else self.image_size_
-        rows = super()._validated(array, reset=reset)
+        rows = super()._validated(X, reset=reset)
         if size is None or int(np.prod(size)) != rows.shape[1]:
             raise InputError(
                 explain(

@@ -114,7 +114,7 @@ class Mesh:
         for k, name in enumerate("xyz"):
             getattr(axes, f"set_{name}lim")(low[k], high[k])
         axes.set_proj_type("ortho")
-        axes.set_box_aspect(np.maximum(high - low, 1e-9), zoom=1.3)
+        axes.set_box_aspect(np.maximum(high - low, 1e-9), zoom=1.02)
         axes.view_init(*view)
         axes.set_axis_off()
         drawn_on: Figure = axes.figure
